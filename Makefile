@@ -1,0 +1,46 @@
+# Each target sets up all it needs in .venv; nothing has to be installed or active before.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+BIN := .venv/bin
+
+.PHONY: demo test lint types format bench clean
+
+demo: .venv/installed
+	@$(BIN)/python -m examples.demo
+
+test: lint types
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" basedpyright --verifytypes typed_amp --ignoreexternal | tail -n 4
+	@PATH="$(CURDIR)/$(BIN):$$PATH" basedpyright --verifytypes typed_amp --ignoreexternal >/dev/null
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-dev
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/installed

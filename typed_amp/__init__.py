@@ -1,0 +1,57 @@
+"""AMP, the Asynchronous Messaging Protocol, for asyncio: typed to the last byte."""
+
+from typed_amp.box import Box, BoxReader, Limits, encode_box
+from typed_amp.client import connect, connect_unix
+from typed_amp.codecs import Codec, Json
+from typed_amp.command import Command
+from typed_amp.command_error import CommandError
+from typed_amp.connection import Connection
+from typed_amp.errors import (
+    AmpError,
+    CallTimeoutError,
+    ConnectionLostError,
+    DecodeError,
+    DefinitionError,
+    EncodeError,
+    InvalidArgumentsError,
+    ProtocolViolationError,
+    RemoteAmpError,
+    TooLongError,
+    UnhandledCommandError,
+    UnknownRemoteError,
+)
+from typed_amp.plan import Key
+from typed_amp.router import Router
+from typed_amp.server import Server, run, serve, serve_unix
+
+__all__ = [
+    "AmpError",
+    "Box",
+    "BoxReader",
+    "CallTimeoutError",
+    "Codec",
+    "Command",
+    "CommandError",
+    "Connection",
+    "ConnectionLostError",
+    "DecodeError",
+    "DefinitionError",
+    "EncodeError",
+    "InvalidArgumentsError",
+    "Json",
+    "Key",
+    "Limits",
+    "ProtocolViolationError",
+    "RemoteAmpError",
+    "Router",
+    "Server",
+    "TooLongError",
+    "UnhandledCommandError",
+    "UnknownRemoteError",
+    "connect",
+    "connect_unix",
+    "encode_box",
+    "run",
+    "serve",
+    "serve_unix",
+]

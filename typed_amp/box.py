@@ -1,0 +1,308 @@
+"""Boxes: bytes in, boxes out, and back.
+
+Rule of this module: it knows how a box is written and nothing of what one means. It imports
+neither asyncio nor pydantic.
+
+A box is a series of pairs, each a key and its value behind their lengths in two bytes, and ends
+with a key of no length::
+
+    (<2-byte length><key><2-byte length><value>)* 00 00
+
+Keys have 1 to 255 bytes, values 0 to 65,535 (https://amp-protocol.net; Twisted's
+`twisted.protocols.amp.AmpBox` and `BinaryBoxProtocol`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from typed_amp.errors import DecodeError, EncodeError, ProtocolViolationError, TooLongError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ANSWER",
+    "ASK",
+    "CLOSING",
+    "COMMAND",
+    "ERROR",
+    "ERROR_CODE",
+    "ERROR_DESCRIPTION",
+    "INVALID_ARGUMENTS",
+    "MAX_KEY_LENGTH",
+    "MAX_VALUE_LENGTH",
+    "RESERVED_KEYS",
+    "UNHANDLED",
+    "UNKNOWN",
+    "Box",
+    "BoxReader",
+    "Limits",
+    "decode_boxes",
+    "encode_box",
+    "encode_pairs",
+    "printable",
+]
+
+Box: TypeAlias = dict[bytes, bytes]
+"""One message: keys and their values. The order of the keys means nothing."""
+
+ASK: Final = b"_ask"
+ANSWER: Final = b"_answer"
+COMMAND: Final = b"_command"
+ERROR: Final = b"_error"
+ERROR_CODE: Final = b"_error_code"
+ERROR_DESCRIPTION: Final = b"_error_description"
+
+UNHANDLED: Final = b"UNHANDLED"
+UNKNOWN: Final = b"UNKNOWN"
+INVALID_ARGUMENTS: Final = b"INVALID_ARGUMENTS"
+CLOSING: Final = b"CLOSING"
+"""Values of `_error_code` that belong to the protocol. The first two are Twisted's."""
+
+RESERVED_KEYS: Final = frozenset(
+    {ASK, ANSWER, COMMAND, ERROR, ERROR_CODE, ERROR_DESCRIPTION, b"_route"}
+)
+"""Keys that belong to the protocol: no field may use them.
+
+`_route` is not ours: epsilon's `amprouter` and CalendarServer use it to address one of several
+dialogues on one connection.
+"""
+
+MAX_KEY_LENGTH: Final = 255
+MAX_VALUE_LENGTH: Final = 65_535
+
+END_OF_BOX: Final = b"\0\0"
+
+# A peer may look at the first key alone to know what a box is (AmpJS does), so the one that says
+# it goes first. Twisted sorts keys, which for its own boxes comes to the same.
+_LEADING_KEYS: Final = (ASK, ANSWER, ERROR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one peer can make this side hold.
+
+    Attributes:
+        max_box_bytes: the longest box, in bytes on the wire. 4 MiB, as gRPC's default for one
+            message: sixty of AMP's longest values fit. A box beyond that is refused when its
+            lengths announce it, before it is stored.
+        max_keys: the most keys in one box. 1,024: ten times what Apache allows headers in a
+            request, and few enough that a box of the shortest keys is no burden.
+        max_unsent_bytes: the most bytes of answers that wait to be written. A peer that asks and
+            doesn't read its answers is not read from any more: beyond 64 KiB if this side waits
+            for no answer of the peer's, and beyond this limit if it does, since they could not
+            arrive otherwise. 64 MiB: a thousand of AMP's longest values.
+
+    Raises:
+        ValueError: a limit is not positive.
+    """
+
+    max_box_bytes: int = 4 * 1024 * 1024
+    max_keys: int = 1_024
+    max_unsent_bytes: int = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"Limits.{name} must be positive, not {getattr(self, name)}")
+
+
+def printable(data: bytes) -> str:
+    """Show bytes that a peer chose (a key, a name, a code) as ASCII text, escaped where needed.
+
+    What comes out never breaks a log line or a terminal, whatever went in.
+    """
+    text = data.decode("utf-8", "backslashreplace")
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+
+
+def encode_pairs(box: Mapping[bytes, bytes]) -> bytes:
+    """Write the pairs of a box in their order, with no end.
+
+    Raises:
+        EncodeError: a key is empty.
+        TooLongError: a key is longer than 255 bytes or a value than 65,535.
+    """
+    parts: list[bytes] = []
+    for key, value in box.items():
+        if not key:
+            raise EncodeError("a box can't have an empty key: that is how a box ends")
+        if len(key) > MAX_KEY_LENGTH:
+            raise TooLongError(f"the key {printable(key[:32])}...", len(key), MAX_KEY_LENGTH)
+        if len(value) > MAX_VALUE_LENGTH:
+            raise TooLongError(f"the value of {printable(key)}", len(value), MAX_VALUE_LENGTH)
+        parts += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
+    return b"".join(parts)
+
+
+def encode_box(box: Mapping[bytes, bytes]) -> bytes:
+    """Write a box: `_ask`, `_answer` or `_error` first, the other keys in their order.
+
+    Raises:
+        EncodeError: the box is empty, or a key is.
+        TooLongError: a key is longer than 255 bytes or a value than 65,535.
+    """
+    if not box:
+        raise EncodeError("an empty box says nothing: peers take it for a violation")
+    for key in _LEADING_KEYS:
+        if key in box:
+            box = {key: box[key], **box}
+            break
+    return encode_pairs(box) + END_OF_BOX
+
+
+def decode_boxes(data: bytes) -> list[Box]:
+    """Read boxes that stand one after the other in one value (Twisted's `AmpList`).
+
+    Boxes without keys are allowed here: a row whose fields are all left out is one. How many keys
+    there are is bounded by the value's own length.
+
+    Raises:
+        DecodeError: the data is no series of boxes, or its last box is not complete.
+    """
+    boxes: list[Box] = []
+    box: Box = {}
+    position = 0
+    end = len(data)
+    while position < end:
+        key_length = int.from_bytes(data[position : position + 2], "big")
+        if key_length == 0:
+            boxes.append(box)
+            box = {}
+            position += 2
+            continue
+        key_end = position + 2 + key_length
+        key = data[position + 2 : key_end]
+        position = key_end + 2 + int.from_bytes(data[key_end : key_end + 2], "big")
+        if position > end or key_length > MAX_KEY_LENGTH or key in box:
+            raise DecodeError("not a series of boxes")
+        box[key] = data[key_end + 2 : position]
+    if box or position != end:
+        raise DecodeError("a series of boxes that ends inside one")
+    return boxes
+
+
+class BoxReader:
+    """Turn a stream of bytes, cut anywhere, into boxes.
+
+    Feed it what arrives; it returns the boxes that are complete by then. It looks at each byte a
+    bounded number of times, so that its work grows with the bytes alone and not with the pieces
+    they come in, and it holds at most one box that is within the limits.
+
+    Args:
+        limits: how large a box may grow.
+    """
+
+    __slots__ = ("_box", "_box_offset", "_held", "_limits", "_needed", "_read_bytes", "_violation")
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._box: Box = {}
+        """The pairs read so far of the box that is not complete yet."""
+        self._held = bytearray()
+        """What arrived of the next pair."""
+        self._needed = 0
+        """How many bytes must be held before it is worth looking at them."""
+        self._read_bytes = 0
+        """How many bytes of the stream have become pairs or ends of boxes."""
+        self._box_offset = 0
+        """Where in the stream the box that is not complete yet begins."""
+        self._violation: ProtocolViolationError | None = None
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were fed up to now."""
+        return self._read_bytes + len(self._held)
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes arrived of a box that is not complete; 0 between two boxes."""
+        return self.offset - self._box_offset
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Box]:
+        """Take the next bytes of the stream and return the boxes that they complete.
+
+        Raises:
+            ProtocolViolationError: the bytes are not AMP or go beyond the limits. `boxes` of the
+                error holds the boxes that these bytes had completed before. Final: every later
+                call raises the same error, with no boxes.
+        """
+        if self._violation is not None:
+            raise self._violation
+        if self._held:
+            self._held += data
+            if len(self._held) < self._needed:
+                return []
+            data = bytes(self._held)
+            self._held.clear()
+        elif not isinstance(data, bytes):
+            data = bytes(data)
+        return self._parse(data)
+
+    def _parse(self, data: bytes) -> list[Box]:
+        # The hot loop of the library: locals only, one pair a turn, no calls but the slices.
+        boxes: list[Box] = []
+        box = self._box
+        position = 0
+        end = len(data)
+        start = self._box_offset - self._read_bytes  # of this box, within data; negative: before
+        max_keys = self._limits.max_keys
+        max_box_bytes = self._limits.max_box_bytes
+        needed = 2
+        while end - position >= 2:
+            key_length = data[position + 1]
+            if data[position]:
+                return self._violated(
+                    f"a key of {data[position] << 8 | key_length:,} bytes, where AMP allows"
+                    f" {MAX_KEY_LENGTH}: this is not AMP",
+                    start,
+                    boxes,
+                )
+            if not key_length:
+                position += 2
+                if not box:
+                    return self._violated("a box without any key", start, boxes)
+                boxes.append(box)
+                box = {}
+                start = position
+                continue
+            key_end = position + 2 + key_length
+            value_start = key_end + 2
+            if value_start > end:
+                needed = value_start - position
+                break
+            value_end = value_start + (data[key_end] << 8 | data[key_end + 1])
+            # The end of the box follows at the least: two bytes that are counted from the start.
+            if value_end + 2 - start > max_box_bytes:
+                return self._violated(
+                    f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
+                    start,
+                    boxes,
+                )
+            if value_end > end:
+                needed = value_end - position
+                break
+            key = data[position + 2 : key_end]
+            if key in box:
+                return self._violated(f"the key {printable(key)} twice in one box", start, boxes)
+            if len(box) == max_keys:
+                return self._violated(
+                    f"a box of more than {max_keys:,} keys (Limits.max_keys)", start, boxes
+                )
+            box[key] = data[value_start:value_end]
+            position = value_end
+        if position < end:
+            self._held += data[position:] if position else data
+            self._needed = needed
+        self._box = box
+        self._box_offset = self._read_bytes + start
+        self._read_bytes += position
+        return boxes
+
+    def _violated(self, reason: str, start: int, boxes: list[Box]) -> list[Box]:
+        offset = self._read_bytes + start
+        self._violation = ProtocolViolationError(reason, offset)
+        self._box = {}
+        raise ProtocolViolationError(reason, offset, boxes)

@@ -1,0 +1,168 @@
+"""Connecting to a server.
+
+Rule of this module: it makes a transport and hands it to a `Connection`; nothing else differs
+between the two ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, overload
+
+from typing_extensions import TypeVar
+
+from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.opening import Opening
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from typed_amp.box import Limits
+    from typed_amp.router import Router
+
+__all__ = ["connect", "connect_unix"]
+
+S = TypeVar("S", default=None)
+
+
+@overload
+def connect(
+    host: str,
+    port: int,
+    *,
+    router: None = None,
+    ssl: SSLContext | bool | None = None,
+    server_hostname: str | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> Opening[Connection[None]]: ...
+
+
+@overload
+def connect(
+    host: str,
+    port: int,
+    *,
+    router: Router[S],
+    ssl: SSLContext | bool | None = None,
+    server_hostname: str | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> Opening[Connection[S]]: ...
+
+
+def connect(
+    host: str,
+    port: int,
+    *,
+    router: Router[S] | None = None,
+    ssl: SSLContext | bool | None = None,
+    server_hostname: str | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> Opening[Connection[S]]:
+    """Connect to a server over TCP: `await connect(...)` or `async with connect(...)`.
+
+    The hooks of `router.on_connect` are done when the connection is there. Cancelling leaves
+    nothing open.
+
+    Args:
+        host: a name or an address; each address of the name is tried.
+        port: the port.
+        router: answers what the server asks.
+        ssl: a client's context for TLS, with a certificate in it for mutual TLS; True for one with
+            the system's authorities.
+        server_hostname: the name that the server's certificate must have, if it isn't `host`.
+        limits: how much the peer can make this side hold.
+        drain_timeout: seconds that responders may go on when the connection is closed.
+
+    Raises:
+        OSError: nothing listens there, or the name is unknown.
+        ssl.SSLError: the TLS handshake failed; an `OSError` too.
+        ConnectionLostError: a hook failed, or the server closed meanwhile.
+    """
+
+    async def open_connection() -> Connection[S]:
+        connection = Connection(router, limits=limits, drain_timeout=drain_timeout)
+        await asyncio.get_running_loop().create_connection(
+            lambda: ConnectionProtocol(connection),
+            host,
+            port,
+            ssl=ssl,
+            server_hostname=server_hostname,
+        )
+        return await _greeted(connection)
+
+    return Opening(open_connection())
+
+
+@overload
+def connect_unix(
+    path: str | os.PathLike[str],
+    *,
+    router: None = None,
+    ssl: SSLContext | None = None,
+    server_hostname: str | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> Opening[Connection[None]]: ...
+
+
+@overload
+def connect_unix(
+    path: str | os.PathLike[str],
+    *,
+    router: Router[S],
+    ssl: SSLContext | None = None,
+    server_hostname: str | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> Opening[Connection[S]]: ...
+
+
+def connect_unix(
+    path: str | os.PathLike[str],
+    *,
+    router: Router[S] | None = None,
+    ssl: SSLContext | None = None,
+    server_hostname: str | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> Opening[Connection[S]]:
+    """Connect to a server over a Unix socket. Everything else is as with `connect`.
+
+    Args:
+        path: the socket.
+        router: answers what the server asks.
+        ssl: a client's context for TLS.
+        server_hostname: the name that the server's certificate must have; needed with `ssl`.
+        limits: how much the peer can make this side hold.
+        drain_timeout: seconds that responders may go on when the connection is closed.
+
+    Raises:
+        OSError: nothing listens there.
+        ssl.SSLError: the TLS handshake failed; an `OSError` too.
+        ConnectionLostError: a hook failed, or the server closed meanwhile.
+    """
+
+    async def open_connection() -> Connection[S]:
+        connection = Connection(router, limits=limits, drain_timeout=drain_timeout)
+        await asyncio.get_running_loop().create_unix_connection(
+            lambda: ConnectionProtocol(connection),
+            os.fspath(path),
+            ssl=ssl,
+            server_hostname=server_hostname,
+        )
+        return await _greeted(connection)
+
+    return Opening(open_connection())
+
+
+async def _greeted(connection: Connection[S]) -> Connection[S]:
+    try:
+        await connection.greeted()
+    except BaseException:
+        connection.close(drain_timeout=0)
+        raise
+    return connection

@@ -1,0 +1,578 @@
+"""One value and its bytes, and which codec an annotation gets.
+
+Rule of this module: a codec is a pair of pure functions. It sees one value or one value's bytes,
+never a box, a connection or a transport.
+
+What is written equals, byte for byte, what the `Argument` of `twisted.protocols.amp` named with
+each codec writes. What is read is held to it strictly: where Twisted takes `b" 1_0 "` for ten,
+this refuses.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from abc import ABC, abstractmethod
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal, InvalidOperation
+from pathlib import PurePath
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
+
+from pydantic import SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError, to_json
+
+from typed_amp.box import MAX_VALUE_LENGTH
+from typed_amp.errors import DecodeError, DefinitionError, EncodeError, TooLongError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+__all__ = [
+    "BooleanCodec",
+    "BytesCodec",
+    "Codec",
+    "DateTimeCodec",
+    "DecimalCodec",
+    "EnumCodec",
+    "FloatCodec",
+    "IntegerCodec",
+    "Json",
+    "JsonCodec",
+    "JsonStringCodec",
+    "ListCodec",
+    "PathCodec",
+    "SecretCodec",
+    "TextCodec",
+    "codec_for",
+    "decode_error",
+    "split_annotated",
+]
+
+T = TypeVar("T")
+
+
+class Codec(ABC, Generic[T]):
+    """Turns values of one type into bytes and back; Twisted's `Argument`.
+
+    A codec of your own goes beside the type that it carries::
+
+        class HexCodec(Codec[bytes]):
+            def encode(self, value: bytes) -> bytes:
+                return value.hex().encode()
+
+            def decode(self, data: bytes) -> bytes:
+                return bytes.fromhex(data.decode())
+
+        class Store(Command):
+            digest: Annotated[bytes, HexCodec()]
+
+    The decoded value still goes through the model that it is a field of. An instance is shared by
+    all calls, so it must keep no state of a single one.
+    """
+
+    @abstractmethod
+    def encode(self, value: T) -> bytes:
+        """Turn a value into at most 65,535 bytes.
+
+        Any exception reaches the caller as the cause of an `EncodeError`, before anything is sent.
+        """
+
+    @abstractmethod
+    def decode(self, data: bytes) -> T:
+        """Turn bytes that a peer chose into a value.
+
+        Must take any bytes at all. Any exception is a refusal: it becomes a `DecodeError` that
+        names the field. The text of a `DecodeError` raised here travels to the peer, so leave the
+        value out of it; of every other exception the peer learns nothing.
+        """
+
+
+class IntegerCodec(Codec[int]):
+    """Decimal digits, any number of them (Twisted's `Integer`)."""
+
+    def encode(self, value: int) -> bytes:
+        try:
+            return int.__repr__(value).encode()
+        except ValueError:
+            # CPython converts no int of more than 4,300 digits; Decimal has no such limit, and
+            # a value's 65,535 bytes bound the work.
+            return str(Decimal(value)).encode()
+
+    def decode(self, data: bytes) -> int:
+        # bytes.isdigit() knows ASCII digits alone, unlike str.isdigit().
+        if not (data.isdigit() or (data[:1] == b"-" and data[1:].isdigit())):
+            raise DecodeError("not an integer")
+        try:
+            return int(data)
+        except ValueError:
+            return int(Decimal(data.decode()))
+
+
+class BytesCodec(Codec[bytes]):
+    """The bytes themselves (Twisted's `String`)."""
+
+    def encode(self, value: bytes) -> bytes:
+        return value
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+
+class TextCodec(Codec[str]):
+    """UTF-8 (Twisted's `Unicode`)."""
+
+    def encode(self, value: str) -> bytes:
+        try:
+            return str.encode(value)
+        except UnicodeEncodeError:
+            raise EncodeError("a text with surrogates, which UTF-8 can't write") from None
+
+    def decode(self, data: bytes) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            raise DecodeError("not UTF-8") from None
+
+
+class BooleanCodec(Codec[bool]):
+    """`True` or `False`, nothing else (Twisted's `Boolean`)."""
+
+    def encode(self, value: bool) -> bytes:
+        if value is True:
+            return b"True"
+        if value is False:
+            return b"False"
+        raise EncodeError(f"a {type(value).__name__} where bool is declared")
+
+    def decode(self, data: bytes) -> bool:
+        if data == b"True":
+            return True
+        if data == b"False":
+            return False
+        raise DecodeError("neither True nor False")
+
+
+class FloatCodec(Codec[float]):
+    """Python's `repr`, with `nan`, `inf` and `-inf` (Twisted's `Float`)."""
+
+    _FORM: Final = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|inf|nan)")
+
+    def encode(self, value: float) -> bytes:
+        return float.__repr__(value).encode()
+
+    def decode(self, data: bytes) -> float:
+        if not self._FORM.fullmatch(data):
+            raise DecodeError("not a floating-point number")
+        return float(data)
+
+
+class DecimalCodec(Codec[Decimal]):
+    """The decimal's own text, `NaN`, `sNaN` and `Infinity` too (Twisted's `Decimal`)."""
+
+    _FORM: Final = re.compile(
+        rb"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|Infinity|s?NaN[0-9]*)"
+    )
+
+    def encode(self, value: Decimal) -> bytes:
+        return str(value).encode()
+
+    def decode(self, data: bytes) -> Decimal:
+        if not self._FORM.fullmatch(data):
+            raise DecodeError("not a decimal number")
+        try:
+            return Decimal(data.decode())
+        except InvalidOperation:
+            raise DecodeError("a decimal number beyond what Python can hold") from None
+
+
+class DateTimeCodec(Codec[datetime]):
+    """32 characters, as in `2012-01-23T12:34:56.054321-01:23` (Twisted's `DateTime`).
+
+    Aware datetimes only. Of the time zone its offset in whole minutes travels: Twisted's format
+    has no place for more. UTC is written `-00:00`, as Twisted does; `+00:00` is read too.
+    """
+
+    _FORM: Final = re.compile(
+        rb"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{6})"
+        rb"([+-])([0-9]{2}):([0-9]{2})"
+    )
+
+    def encode(self, value: datetime) -> bytes:
+        offset = value.utcoffset()
+        if offset is None:
+            raise EncodeError("a datetime without a time zone; give it one, such as datetime.UTC")
+        minutes = offset // timedelta(minutes=1)
+        sign = "+" if minutes > 0 else "-"
+        hours, minutes = divmod(abs(minutes), 60)
+        local = value.replace(tzinfo=None).isoformat(timespec="microseconds")
+        return f"{local}{sign}{hours:02}:{minutes:02}".encode()
+
+    def decode(self, data: bytes) -> datetime:
+        match = self._FORM.fullmatch(data)
+        if match is None:
+            raise DecodeError("not a datetime of AMP's 32 characters")
+        *parts, sign, hours, minutes = match.groups()
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        year, month, day, hour, minute, second, microsecond = map(int, parts)
+        try:
+            zone = timezone(-offset if sign == b"-" else offset)
+            return datetime(year, month, day, hour, minute, second, microsecond, zone)
+        except ValueError as error:
+            raise DecodeError(f"no such date, time or time zone: {error}") from None
+
+
+class PathCodec(Codec[PurePath]):
+    """The path's text in UTF-8 (Twisted's `Path`).
+
+    Args:
+        path_type: what to make of it: `pathlib.Path` or a relative of it.
+    """
+
+    def __init__(self, path_type: type[PurePath]) -> None:
+        self._path_type = path_type
+        self._text = TextCodec()
+
+    def encode(self, value: PurePath) -> bytes:
+        return self._text.encode(str(value))
+
+    def decode(self, data: bytes) -> PurePath:
+        return self._path_type(self._text.decode(data))
+
+
+class SecretCodec(Codec[Any]):
+    """What a `SecretStr` or a `SecretBytes` hides. It travels in clear: use TLS.
+
+    Args:
+        secret_type: `SecretStr` or `SecretBytes`.
+    """
+
+    def __init__(self, secret_type: type[SecretStr | SecretBytes]) -> None:
+        self._secret_type: Callable[[Any], Any] = secret_type
+        self._beneath: Codec[Any] = TextCodec() if secret_type is SecretStr else BytesCodec()
+
+    def encode(self, value: Any) -> bytes:
+        return self._beneath.encode(value.get_secret_value())
+
+    def decode(self, data: bytes) -> Any:
+        return self._secret_type(self._beneath.decode(data))
+
+
+class EnumCodec(Codec[Any]):
+    """The value of an enum's member, as the type of that value is written.
+
+    Args:
+        enum_type: the enum.
+        beneath: the codec of its members' values.
+    """
+
+    def __init__(self, enum_type: type[enum.Enum], beneath: Codec[Any]) -> None:
+        self._enum_type = enum_type
+        self._beneath = beneath
+
+    def encode(self, value: Any) -> bytes:
+        # A model with use_enum_values holds the bare value.
+        return self._beneath.encode(value.value if isinstance(value, enum.Enum) else value)
+
+    def decode(self, data: bytes) -> Any:
+        value = self._beneath.decode(data)
+        try:
+            return self._enum_type(value)
+        except ValueError:
+            raise DecodeError(f"no member of {self._enum_type.__name__}") from None
+
+
+class JsonCodec(Codec[Any]):
+    """A type's JSON, as pydantic writes and reads it.
+
+    Args:
+        json_type: any type that pydantic knows.
+    """
+
+    def __init__(self, json_type: Any) -> None:
+        self._adapter: TypeAdapter[Any] = TypeAdapter(json_type)
+
+    def encode(self, value: Any) -> bytes:
+        return self._adapter.dump_json(value, warnings="error")
+
+    def decode(self, data: bytes) -> Any:
+        try:
+            return self._adapter.validate_json(data)
+        except ValidationError as error:
+            raise decode_error(error) from None
+
+
+class JsonStringCodec(Codec[Any]):
+    """The text of a type that pydantic writes as one JSON string: a UUID, a date, a URL.
+
+    Args:
+        string_type: the type, with metadata of pydantic's where only they make it a string.
+        read_here: whether the text becomes the type here. If not, the field's own model has to.
+    """
+
+    def __init__(self, string_type: Any, *, read_here: bool) -> None:
+        self._adapter: TypeAdapter[Any] = TypeAdapter(string_type)
+        self._read_here = read_here
+        self._text = TextCodec()
+
+    def encode(self, value: Any) -> bytes:
+        text = self._adapter.dump_python(value, mode="json", warnings="error")
+        if not isinstance(text, str):
+            raise EncodeError(f"pydantic wrote it as JSON of type {type(text).__name__}, not str")
+        return self._text.encode(text)
+
+    def decode(self, data: bytes) -> Any:
+        text = self._text.decode(data)
+        if not self._read_here:
+            return text
+        try:
+            return self._adapter.validate_json(to_json(text), strict=True)
+        except ValidationError as error:
+            raise decode_error(error) from None
+
+
+class ListCodec(Codec[Any]):
+    """Elements one after the other, each behind its length in two bytes (Twisted's `ListOf`).
+
+    Args:
+        collection_type: list, tuple, set or frozenset. Sets are written in the order of their
+            elements' bytes, so that equal sets are equal on the wire.
+        element: the codec of the elements.
+    """
+
+    def __init__(
+        self, collection_type: Callable[[Iterable[Any]], Collection[Any]], element: Codec[Any]
+    ) -> None:
+        self._collection_type = collection_type
+        self._element = element
+
+    def encode(self, value: Collection[Any]) -> bytes:
+        encode = self._element.encode
+        elements = [encode(element) for element in value]
+        if self._collection_type in (set, frozenset):
+            elements.sort()
+        parts: list[bytes] = []
+        for index, element in enumerate(elements):
+            if len(element) > MAX_VALUE_LENGTH:
+                raise TooLongError(f"element {index}", len(element), MAX_VALUE_LENGTH)
+            parts += (len(element).to_bytes(2, "big"), element)
+        return b"".join(parts)
+
+    def decode(self, data: bytes) -> Collection[Any]:
+        decode = self._element.decode
+        elements: list[Any] = []
+        position = 0
+        end = len(data)
+        while position < end:
+            start = position + 2
+            position = start + int.from_bytes(data[position:start], "big")
+            if start > end or position > end:
+                raise DecodeError("a list that ends inside an element", (len(elements),))
+            try:
+                elements.append(decode(data[start:position]))
+            except DecodeError as error:
+                raise DecodeError(error.reason, (len(elements), *error.location)) from None
+        return self._collection_type(elements)
+
+
+class Json:
+    """Marks a field that travels as JSON: `Annotated[dict[str, int], Json()]`.
+
+    Any type that pydantic can write and read fits: dicts, unions, tuples of mixed types. Peers see
+    a text in UTF-8.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Json()"
+
+
+def decode_error(error: ValidationError) -> DecodeError:
+    """Say what pydantic refused: where and why, never the value."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    if len(details) == 1:
+        return DecodeError(details[0]["msg"], details[0]["loc"])
+    return DecodeError(
+        "; ".join(str(DecodeError(detail["msg"], detail["loc"])) for detail in details)
+    )
+
+
+_SCALARS: Final[dict[Any, Codec[Any]]] = {
+    int: IntegerCodec(),
+    bytes: BytesCodec(),
+    str: TextCodec(),
+    bool: BooleanCodec(),
+    float: FloatCodec(),
+    Decimal: DecimalCodec(),
+    datetime: DateTimeCodec(),
+    SecretStr: SecretCodec(SecretStr),
+    SecretBytes: SecretCodec(SecretBytes),
+}
+
+_COLLECTIONS: Final = (list, tuple, set, frozenset)
+
+
+def split_annotated(annotation: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """Take an annotation apart: the type, what stands beside it in `Annotated`, whether `None` is
+    one of its values. Looks through `NewType` and `type X = ...`."""
+    metadata: tuple[Any, ...] = ()
+    is_optional = False
+    while True:
+        annotation = _unwrap_alias(annotation)
+        if get_origin(annotation) is Annotated:
+            annotation, *more = get_args(annotation)
+            metadata = (*more, *metadata)
+            continue
+        annotation, had_none = _without_none(annotation)
+        if not had_none:
+            return annotation, metadata, is_optional
+        is_optional = True
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    if get_origin(annotation) in (Union, UnionType):
+        members = [member for member in get_args(annotation) if member is not NoneType]
+        if len(members) < len(get_args(annotation)):
+            return (members[0] if len(members) == 1 else Union[tuple(members)]), True  # noqa: UP007
+    if get_origin(annotation) is Literal and None in get_args(annotation):
+        values = tuple(value for value in get_args(annotation) if value is not None)
+        return Literal[values], True
+    return annotation, False
+
+
+def codec_for(
+    annotation: Any, metadata: tuple[Any, ...], rows: Callable[[Any, Any], Codec[Any] | None]
+) -> Codec[Any]:
+    """Choose the codec of an annotation.
+
+    Args:
+        annotation: the type, as `split_annotated` gives it.
+        metadata: likewise.
+        rows: makes the codec of a collection of models and of a single one, given the model and
+            the collection's type or None; returns None for what is no model. Models are made of
+            fields, which are the business of a higher layer.
+
+    Raises:
+        DefinitionError: it has none.
+    """
+    for mark in reversed(metadata):
+        if isinstance(mark, Codec):
+            return mark
+        if isinstance(mark, Json):
+            return JsonCodec(annotation)
+        if isinstance(mark, type) and issubclass(mark, (Codec, Json)):
+            raise DefinitionError(f"{mark.__name__} stands there as a class; write an instance")
+    if annotation in _COLLECTIONS:
+        raise DefinitionError(f"say of what it is a {annotation.__name__}")
+    origin = get_origin(annotation)
+    if origin in _COLLECTIONS:
+        return _collection_codec(annotation, origin, rows)
+    codec = (
+        _scalar_codec(annotation)
+        or rows(annotation, None)
+        or _json_string_codec(annotation, metadata)
+    )
+    if codec is None:
+        raise DefinitionError(
+            f"{_shown(annotation)} has no codec; put Json() or a Codec of your own beside it in"
+            " Annotated[...]"
+        )
+    return codec
+
+
+def _collection_codec(
+    annotation: Any, origin: Any, rows: Callable[[Any, Any], Codec[Any] | None]
+) -> Codec[Any]:
+    element, *others = get_args(annotation)
+    if (origin is tuple) != (others == [Ellipsis]):
+        raise DefinitionError(
+            f"{_shown(annotation)} has no codec: AMP's lists have elements of one type and any"
+            " number of them; put Json() beside it in Annotated[...]"
+        )
+    element, metadata, is_optional = split_annotated(element)
+    if is_optional:
+        raise DefinitionError(
+            f"{_shown(annotation)} has no codec: AMP's lists have no None; put Json() beside it"
+            " in Annotated[...]"
+        )
+    if not metadata and (codec := rows(element, origin)):
+        return codec
+    return ListCodec(origin, codec_for(element, metadata, rows))
+
+
+def _scalar_codec(annotation: Any) -> Codec[Any] | None:
+    if get_origin(annotation) is Literal:
+        return _literal_codec(annotation, get_args(annotation))
+    if not isinstance(annotation, type):
+        return None
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    if issubclass(annotation, enum.Enum):
+        members = tuple(member.value for member in annotation)
+        return EnumCodec(annotation, _literal_codec(annotation, members))
+    if issubclass(annotation, PurePath):
+        return PathCodec(annotation)
+    return None
+
+
+def _literal_codec(annotation: Any, values: tuple[Any, ...]) -> Codec[Any]:
+    types = {type(value) for value in values}
+    if len(types) == 1 and (codec := _scalar_codec(types.pop())):
+        return codec
+    raise DefinitionError(
+        f"{_shown(annotation)} has no codec: its values must all be of one type, and that must"
+        " have one; or put Json() beside it in Annotated[...]"
+    )
+
+
+def _json_string_codec(annotation: Any, metadata: tuple[Any, ...]) -> Codec[Any] | None:
+    if _is_json_string(annotation):
+        return JsonStringCodec(annotation, read_here=True)
+    annotated = Annotated[(annotation, *metadata)] if metadata else annotation
+    if metadata and _is_json_string(annotated):
+        return JsonStringCodec(annotated, read_here=False)
+    return None
+
+
+def _is_json_string(annotation: Any) -> bool:
+    try:
+        adapter = TypeAdapter(annotation)
+        schemas = [adapter.json_schema(mode=mode) for mode in ("validation", "serialization")]
+    except (PydanticUserError, PydanticSerializationError, TypeError):
+        return False
+    return all(schema.get("type") == "string" for schema in schemas)
+
+
+def _unwrap_alias(annotation: Any) -> Any:
+    """Look through `NewType` and `type X = ...`."""
+    while True:
+        if _is_type_alias(annotation):
+            annotation = annotation.__value__
+        elif _is_type_alias(get_origin(annotation)):
+            annotation = get_origin(annotation).__value__[get_args(annotation)]
+        elif hasattr(annotation, "__supertype__"):
+            annotation = annotation.__supertype__
+        else:
+            return annotation
+
+
+def _is_type_alias(annotation: Any) -> bool:
+    # By name: typing and typing_extensions each have a class of their own on some Pythons.
+    return type(annotation).__name__ == "TypeAliasType"
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

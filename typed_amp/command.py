@@ -1,0 +1,197 @@
+"""Commands, their answers and their errors.
+
+Rule of this module: a class is judged where it is written. What can't work is a `DefinitionError`
+there, not a surprise at the first call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, ForwardRef, Generic, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
+
+from typed_amp.errors import DefinitionError
+from typed_amp.plan import UnresolvedError, local_names, substitute
+from typed_amp.signature import Options, Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Command", "CommandType"]
+
+R = TypeVar("R", default=None)
+C_co = TypeVar("C_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class CommandType(Protocol[C_co, R_co]):
+    """A subclass of `Command`, as a type checker needs to see it.
+
+    Taking the class by this protocol, rather than by `type[Command[R]]`, is what lets both mypy
+    and pyright work out the command *and* its answer from the class alone.
+    """
+
+    def __amp_signature__(self) -> Signature[C_co, R_co]:
+        """Give what there is to know of the command."""
+        ...
+
+
+class Command(BaseModel, Generic[R]):
+    """A call: its fields are the arguments, its type parameter is the answer.
+
+    ::
+
+        class Repeat(Command[RepeatResult], errors={TooMuch: "TOO_MUCH"}):
+            text: str
+            times: int = 1
+
+    The answer is a pydantic model, a dataclass, or None (`Command` alone is `Command[None]`). A
+    field's annotation decides how it is written; see `typed_amp.codecs`. Subclasses inherit
+    fields, answer, errors and whether an answer is asked for, but not the name. Twisted's class is
+    `twisted.protocols.amp.Command`.
+
+    Class keywords, beside those that pydantic takes:
+
+    - `name`: the command's name on the wire. The name of the class, if it is left out.
+    - `errors`: which exceptions of a responder travel to the caller, and under which code. A
+      responder may raise subclasses of them too. Each must be constructible from its text alone,
+      or be a `CommandError`.
+    - `fatal_errors`: likewise; after one of them the responder's side closes the connection.
+    - `requires_answer`: whether the caller waits for an answer. If False, the answer must be
+      None, and nobody learns whether the command was carried out.
+
+    Raises:
+        DefinitionError: when the class is written: a field has no codec, two have one key, a key
+            is too long or reserved, the answer is of no usable type, an error can't travel. Where
+            the class names others that are written later, when it is first used.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        allow_inf_nan=True
+    )  # AMP has a form for each of them
+
+    __amp_options__: ClassVar[Options] = Options()
+    __amp_own_signature__: ClassVar[Signature[Any, Any] | None] = None
+    __amp_answer_type__: ClassVar[Any] = None
+    __amp_namespace__: ClassVar[Mapping[str, Any] | None] = None
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        errors: Mapping[type[Exception], str] | None = None,
+        fatal_errors: Mapping[type[Exception], str] | None = None,
+        requires_answer: bool | None = None,
+        **config: Any,
+    ) -> None:
+        super().__init_subclass__(**config)
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        errors: Mapping[type[Exception], str] | None = None,
+        fatal_errors: Mapping[type[Exception], str] | None = None,
+        requires_answer: bool | None = None,
+        **config: Any,
+    ) -> None:
+        super().__pydantic_init_subclass__(**config)
+        if config:
+            raise DefinitionError(
+                f"{cls.__qualname__}: Command takes no class keyword {next(iter(config))!r}"
+            )
+        parents = [vars(base).get("__amp_options__") for base in cls.__mro__[1:]]
+        origin = cls.__pydantic_generic_metadata__["origin"]
+        if name is None and origin is not None and issubclass(origin, Command):
+            name = origin.__amp_options__.name
+        cls.__amp_options__ = Options.merged(
+            cls.__qualname__,
+            [parent for parent in parents if parent is not None],
+            name=name,
+            errors=errors or {},
+            fatal_errors=fatal_errors or {},
+            requires_answer=requires_answer,
+        )
+        cls.__amp_own_signature__ = None
+        cls.__amp_namespace__ = local_names()
+        if origin is Command:
+            return  # Command[Answer] is a base to derive from
+        with contextlib.suppress(UnresolvedError):
+            _work_out(cls, cls.__amp_namespace__)
+
+    @classmethod
+    def __amp_signature__(cls) -> Signature[Self, R]:
+        """Give what there is to know of the command, worked out when first needed.
+
+        Raises:
+            DefinitionError: it can't work.
+        """
+        if cls.__amp_own_signature__ is None:
+            # What was missing may stand beside the class by now, or where it is used.
+            namespace = {**(cls.__amp_namespace__ or {}), **(local_names() or {})}
+            try:
+                _work_out(cls, namespace)
+            except UnresolvedError as error:
+                raise DefinitionError(
+                    f"{cls.__qualname__} can't be used yet: {error}. Define what it names before"
+                    " it is used, or give its type parameters"
+                ) from None
+        assert cls.__amp_own_signature__ is not None
+        return cls.__amp_own_signature__
+
+
+def _work_out(command: type[Command[Any]], namespace: Mapping[str, Any] | None) -> None:
+    if not command.__pydantic_complete__:
+        command.model_rebuild(raise_errors=False, _types_namespace=namespace)
+    answer = _answer_type(command, namespace)
+    command.__amp_own_signature__ = Signature.of(
+        command, answer, command.__amp_options__, namespace
+    )
+    command.__amp_answer_type__ = answer
+    command.__amp_namespace__ = None
+
+
+def _answer_type(command: type[Command[Any]], namespace: Mapping[str, Any] | None) -> Any:
+    """Find what stands in the brackets of `Command[...]`, with type parameters filled in.
+
+    Raises:
+        UnresolvedError: it is a name that stands for nothing yet.
+    """
+    arguments: dict[Any, Any] = {}
+    owner = command
+    for cls in command.__mro__:
+        if cls is Command or not issubclass(cls, Command):
+            break
+        generic = cls.__pydantic_generic_metadata__
+        origin = generic["origin"]
+        if origin is None:
+            owner = cls
+            continue
+        values = [substitute(value, arguments) for value in generic["args"]]
+        if origin is Command:
+            return _resolved(values[0], owner, namespace)
+        arguments = dict(
+            zip(origin.__pydantic_generic_metadata__["parameters"], values, strict=True)
+        )
+    return None
+
+
+def _resolved(answer: Any, owner: type[Command[Any]], namespace: Mapping[str, Any] | None) -> Any:
+    if isinstance(answer, ForwardRef):
+        answer = answer.__forward_arg__
+    if isinstance(answer, str):
+        # A name belongs to the class that wrote it, which a subclass elsewhere did not.
+        if owner.__amp_own_signature__ is not None:
+            return owner.__amp_answer_type__
+        try:
+            # What is evaluated is the source of the class, as Python itself would.
+            answer = eval(  # noqa: S307
+                answer, vars(sys.modules[owner.__module__]), dict(namespace or {})
+            )
+        except NameError as error:
+            raise UnresolvedError(str(error)) from None
+    return None if answer is type(None) else answer

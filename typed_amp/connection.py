@@ -1,0 +1,625 @@
+"""A connection: one dialogue over one transport.
+
+Rule of this module: it is the one place that owns tasks, writes, backpressure and cancellation.
+What boxes mean is the dialogue's business, how values are written the command's, and how a
+transport comes about the client's or the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeAlias, cast
+
+from typing_extensions import TypeVar
+
+from typed_amp.box import (
+    CLOSING,
+    ERROR,
+    INVALID_ARGUMENTS,
+    UNHANDLED,
+    UNKNOWN,
+    Box,
+    BoxReader,
+    Limits,
+    printable,
+)
+from typed_amp.dialogue import Answered, Asked, Dialogue
+from typed_amp.errors import (
+    AmpError,
+    CallTimeoutError,
+    ConnectionLostError,
+    DecodeError,
+    ProtocolViolationError,
+)
+from typed_amp.router import Router
+from typed_amp.signature import error_fields
+from typed_amp.writer import BoxWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+
+    from typed_amp.command import Command
+    from typed_amp.router import Responder
+
+__all__ = ["DRAIN_TIMEOUT", "Connection", "ConnectionProtocol"]
+
+_Waiter: TypeAlias = "asyncio.Future[Box | AmpError]"
+"""What a call awaits: the answer's box, or why there is none.
+
+A result in both cases: an exception that nobody is left to take would be logged as lost.
+"""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", default=None)
+
+DRAIN_TIMEOUT: Final = 10.0
+"""How many seconds a responder may go on when its connection is closed, unless told otherwise."""
+
+_FLUSH_TIMEOUT: Final = 5.0
+"""How many seconds the last answers may take to go out, once all responders are done."""
+
+_MAX_HELD_ASKS: Final = 1_000
+"""How many commands may wait for the hooks of `Router.on_connect`."""
+
+_logger = logging.getLogger("typed_amp")
+
+
+class Connection(Generic[S]):
+    """One end of an AMP connection. Both ends are alike: either may call, both may answer.
+
+    Made by `connect`, `connect_unix`, `serve`, `serve_unix` and `typed_amp.testing`, never by hand.
+    To be used from the event loop it was made in. `async with` closes it at the end.
+    """
+
+    def __init__(
+        self,
+        router: Router[S] | None = None,
+        *,
+        limits: Limits | None = None,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        on_opened: Callable[[Connection[S]], None] | None = None,
+        on_ended: Callable[[Connection[S]], None] | None = None,
+    ) -> None:
+        self._router: Router[S] = router or cast("Router[S]", Router())
+        self._limits = limits or Limits()
+        self._drain_timeout = drain_timeout
+        self._on_opened = on_opened
+        self._on_ended = on_ended
+        self._loop = asyncio.get_running_loop()
+        self._state: S
+        self._dialogue: Dialogue[_Waiter] = Dialogue()
+        self._reader = BoxReader(self._limits)
+        self._transport: asyncio.Transport
+        self._writer: BoxWriter
+        self._peername: Any = None
+        self._unsent: set[_Waiter] = set()
+        """Calls without an answer that wait for the transport."""
+        self._responding: dict[asyncio.Task[None], Asked] = {}
+        self._starting = 0
+        """How many responders are in their first step, and not among the above yet."""
+        self._greeting: asyncio.Task[None] | None = None
+        self._held_asks: list[Asked] | None = None
+        """Commands that came before the hooks of `on_connect` were done."""
+        self._finishing: asyncio.Task[None] | None = None
+        self._is_greeted = False
+        self._is_reading = True
+        self._is_violated = False
+        self._is_draining = False
+        self._is_shut = False
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._lost_cause: BaseException | None = None
+        self._finished = asyncio.Event()
+
+    # -- What users call ---------------------------------------------------------------------
+
+    async def call(self, command: Command[R], *, timeout: float | None = None) -> R:
+        """Have the peer carry out a command, and give its answer.
+
+        Any number of calls may be under way. While the peer doesn't read, calls wait their turn. A
+        command with `requires_answer=False` returns None once it is on its way.
+
+        Cancelling stops the waiting: a call that waited its turn is never sent; of one that was
+        sent the peer is told nothing, and its answer is ignored. The connection stays usable.
+
+        Args:
+            command: the command.
+            timeout: seconds to wait for the answer, the wait for its turn included.
+
+        Raises:
+            RemoteAmpError: the peer answered with an error that the command doesn't declare;
+                `UnhandledCommandError`, `InvalidArgumentsError` and `UnknownRemoteError` say more.
+            Exception: an error that the command declares, as itself.
+            CallTimeoutError: the time is over.
+            ConnectionLostError: the connection is closed, or went before the answer came.
+            EncodeError: a value can't be written (`TooLongError`: is too long). Nothing was sent.
+            DecodeError: the answer isn't what the command declares.
+            DefinitionError: the command names classes that don't exist.
+        """
+        signature = command.__amp_own_signature__ or command.__amp_signature__()
+        if self._is_shut:
+            raise self._lost(signature.title)
+        waiter: _Waiter = self._loop.create_future()
+        if signature.requires_answer:
+            dialogue = self._dialogue
+            tag = dialogue.new_tag()
+            head = b"\0\4_ask\0%c%b%b" % (len(tag), tag, signature.head)
+            data = signature.arguments.encode(command, head)
+            dialogue.ask(tag, waiter)
+            self._writer.write_ask(waiter, data)
+            if not self._is_reading:
+                self._regulate_reading()
+        else:
+            data = signature.arguments.encode(command, signature.head)
+            if self._writer.write_ask(waiter, data, partial(_resolve, waiter, {})):
+                return cast("R", None)
+            tag = b""
+            self._unsent.add(waiter)
+        timer = None
+        if timeout is not None:
+            timer = self._loop.call_later(
+                timeout, _resolve, waiter, CallTimeoutError(signature.title, timeout)
+            )
+        try:
+            box = await waiter
+        except BaseException:
+            self._give_up(tag, waiter)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if type(box) is dict:
+            if ERROR in box:
+                raise signature.error_from(box)
+            answer: R = signature.decode_answer(box)
+            return answer
+        self._give_up(tag, waiter)
+        raise box if isinstance(box, CallTimeoutError) else self._lost(signature.title)
+
+    async def call_remote(
+        self, command: Callable[P, Command[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Make a command and call it: `call_remote(Repeat, text="abc", times=3)`.
+
+        The same as `call(Repeat(text="abc", times=3))`, spelled as Twisted's `callRemote`.
+
+        Raises:
+            pydantic.ValidationError: the fields are not those of the command.
+            Exception: as `call`.
+        """
+        return await self.call(command(*args, **kwargs))
+
+    def close(self, *, drain_timeout: float | None = None) -> None:
+        """Begin to close. Returns at once; `wait_closed` waits for the end.
+
+        Responders that are running may finish, and may call the peer meanwhile; commands that come
+        in now are refused with the code `CLOSING`. When the last is done, or was cancelled because
+        the time is over, what was answered is sent and the connection ends. Calls that wait for an
+        answer then fail with `ConnectionLostError`.
+
+        Calling it again does nothing, but that a shorter time holds.
+
+        Args:
+            drain_timeout: seconds for running responders to finish; 0 cancels them now. If left
+                out, what was said where the connection was made.
+        """
+        if drain_timeout is None:
+            if self._is_draining:
+                return
+            drain_timeout = self._drain_timeout
+        self._is_draining = True
+        self._check_drained()
+        if self._is_shut:
+            return
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+        if drain_timeout <= 0:
+            self._cancel_responders()
+        else:
+            self._drain_timer = self._loop.call_later(drain_timeout, self._cancel_responders)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended: its responders and hooks are done as well.
+
+        Whoever ends it. Cancelling only stops the waiting. A responder that waits for the end of
+        its own connection waits for itself, until it is cancelled.
+        """
+        await self._finished.wait()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether calls fail, since the connection has ended or is about to.
+
+        False while `close` lets responders finish.
+        """
+        return self._is_shut
+
+    @property
+    def state(self) -> S:
+        """What the router's `state=` made for this connection; None without one."""
+        return self._state
+
+    @property
+    def remote_address(self) -> tuple[str, int] | str | None:
+        """The peer's `(host, port)`, or its Unix path, which is empty for most clients.
+
+        None if the transport has no address.
+        """
+        return address_of(self._peername)
+
+    @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert` gives it.
+
+        None without TLS, or if the peer showed none; empty if this side asked for none to be
+        verified. Twisted's `AMP.peerCertificate`.
+        """
+        certificate: dict[str, Any] | None = self._transport.get_extra_info("peercert")
+        return certificate
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        await self.wait_closed()
+
+    def __repr__(self) -> str:
+        status = "closed" if self._is_shut else "closing" if self._is_draining else "open"
+        return f"<Connection {self._peer()}, {status}>"
+
+    # -- What the transport tells ------------------------------------------------------------
+
+    def _opened(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._peername = transport.get_extra_info("peername")
+        self._writer = BoxWriter(transport, self._loop)
+        if self._on_opened is not None:
+            self._on_opened(self)
+        try:
+            self._state = self._router.new_state()
+        except Exception as error:
+            _logger.error("%s: the router's state= failed", self._peer(), exc_info=error)
+            self._lost_cause = error
+            self._shut()
+            return
+        if self._router.connect_hooks():
+            self._held_asks = []
+            self._greeting = self._loop.create_task(self._greet())
+
+    def _received(self, data: bytes) -> None:
+        violation = None
+        try:
+            boxes = self._reader.feed(data)
+        except ProtocolViolationError as error:
+            boxes, violation = list(error.boxes), error
+        try:
+            for box in boxes:
+                if self._is_shut:
+                    return
+                event = self._dialogue.receive(box)
+                if type(event) is Asked:
+                    self._asked(event)
+                elif type(event) is Answered:
+                    _resolve(event.waiter, event.box)
+        except ProtocolViolationError as error:
+            violation = error
+        if violation is not None:
+            self._violated(violation)
+        if self._writer.is_full or self._held_asks:
+            self._regulate_reading()
+
+    def _writing_paused(self) -> None:
+        self._writer.pause()
+        self._regulate_reading()
+
+    def _writing_resumed(self) -> None:
+        self._writer.resume()
+        self._regulate_reading()
+
+    def _ended(self, error: Exception | None) -> None:
+        """The transport is closed."""
+        if not self._is_shut:
+            self._lost_cause = self._lost_cause or error or _end_of_stream(self._reader)
+        self._is_shut = self._is_draining = True
+        self._writer.discard()
+        self._fail_pending()
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        for task, asked in self._responding.items():
+            # Where nobody waits for an answer, nobody stopped waiting for one: that goes on.
+            if asked.tag is not None:
+                task.cancel()
+        if self._drain_timer is None:
+            self._drain_timer = self._loop.call_later(self._drain_timeout, self._cancel_responders)
+        self._finishing = self._loop.create_task(self._finish())
+
+    # -- Answering ---------------------------------------------------------------------------
+
+    def _asked(self, asked: Asked) -> None:
+        if self._held_asks is not None:
+            self._held_asks.append(asked)
+            return
+        responder = self._router.find(asked.name)
+        if self._is_draining:
+            self._refuse(asked, CLOSING, "this side is closing the connection")
+            return
+        if responder is None:
+            # As Twisted words it, but for the b of its bytes.
+            name = printable(asked.name)
+            self._refuse(asked, UNHANDLED, f"Unhandled Command: '{name}'")
+            return
+        try:
+            command = responder.signature.arguments.decode(asked.box)
+        except DecodeError as error:
+            self._refuse(asked, INVALID_ARGUMENTS, str(error))
+            return
+        self._starting += 1
+        task = self._start(self._respond(responder, command, asked))
+        self._starting -= 1
+        if task.done():
+            self._check_drained()
+        else:
+            self._responding[task] = asked
+            task.add_done_callback(self._responded)
+
+    if sys.version_info >= (3, 12):
+
+        def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            # A responder that never has to wait is done without a turn of the event loop.
+            return asyncio.Task(coroutine, loop=self._loop, eager_start=True)
+    else:
+
+        def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            return self._loop.create_task(coroutine)
+
+    async def _respond(self, responder: Responder, command: Any, asked: Asked) -> None:
+        signature = responder.signature
+        try:
+            if responder.takes_connection:
+                answer = await responder.function(command, self)
+            else:
+                answer = await responder.function(command)
+        except BaseException as error:
+            self._respond_with_error(responder, asked, error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        try:
+            data = signature.encode_answer(answer, self._dialogue.answer_head(asked))
+        except Exception as error:
+            # Not a declared error, even if the command declares ValueErrors.
+            self._log_failure(signature.title, error)
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+            return
+        if self._dialogue.answered(asked):
+            self._reply(data)
+
+    def _respond_with_error(self, responder: Responder, asked: Asked, error: BaseException) -> None:
+        declared = responder.signature.declared(error)
+        if declared is None:
+            if not (isinstance(error, asyncio.CancelledError) and self._is_draining):
+                self._log_failure(responder.signature.title, error)
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+            return
+        try:
+            description, fields = str(error), error_fields(error)
+        except Exception as failure:
+            self._log_failure(responder.signature.title, failure)
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+        else:
+            self._refuse(asked, declared.code, description, fields)
+        if declared.is_fatal:
+            self._lost_cause = self._lost_cause or error
+            self._shut()
+
+    def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
+        if _logger.isEnabledFor(logging.DEBUG):
+            name = printable(asked.name)
+            _logger.debug("%s: %s refused with %s", self._peer(), name, printable(code))
+        data = self._dialogue.error(asked, code, description, fields)
+        if data is not None:
+            self._reply(data)
+
+    def _reply(self, data: bytes) -> None:
+        if self._is_shut:
+            return
+        self._writer.write(data)
+        if self._writer.is_full:
+            self._regulate_reading()
+
+    def _log_failure(self, title: str, error: BaseException) -> None:
+        _logger.error("%s: the responder of %s failed", self._peer(), title, exc_info=error)
+
+    def _responded(self, task: asyncio.Task[None]) -> None:
+        asked = self._responding.pop(task)
+        if not asked.is_answered:
+            # Cancelled before its first step, so that it never had a chance to answer.
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        if self._is_draining and not self._responding and not self._starting:
+            self._shut()
+
+    def _cancel_responders(self) -> None:
+        for task in list(self._responding):
+            task.cancel()
+
+    # -- Beginning and ending ----------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        """Run the hooks of `on_connect`, then what was asked meanwhile."""
+        self._is_greeted = True
+        try:
+            for hook in self._router.connect_hooks():
+                await hook(self)
+        except Exception as error:
+            _logger.error("%s: an on_connect hook failed", self._peer(), exc_info=error)
+            self._lost_cause = self._lost_cause or error
+            self.close(drain_timeout=0)
+        held_asks, self._held_asks = self._held_asks or [], None
+        for asked in held_asks:
+            self._asked(asked)
+        self._regulate_reading()
+
+    async def greeted(self) -> None:
+        """Wait until the hooks of `on_connect` are done.
+
+        Raises:
+            ConnectionLostError: one of them failed, or the connection went meanwhile.
+        """
+        if self._greeting is not None:
+            await asyncio.wait([self._greeting])
+        if self._is_shut:
+            await self.wait_closed()
+            raise self._lost("connect")
+
+    def _violated(self, violation: ProtocolViolationError) -> None:
+        _logger.warning(
+            "%s: closing, since the peer broke the protocol: %s", self._peer(), violation
+        )
+        self._lost_cause = violation
+        self._is_violated = True
+        self._regulate_reading()
+        # No answer can come any more, but those who asked before shall have theirs.
+        self._fail_pending()
+        self.close()
+
+    def _shut(self) -> None:
+        """End the connection, once what is written has gone out."""
+        if self._is_shut:
+            return
+        self._is_shut = self._is_draining = True
+        self._fail_pending()
+        self._writer.flush()
+        self._transport.close()
+        # A peer that doesn't read would keep what is left waiting for ever.
+        self._abort_timer = self._loop.call_later(_FLUSH_TIMEOUT, self._transport.abort)
+
+    async def _finish(self) -> None:
+        """Wait for what goes on after the end of the transport."""
+        try:
+            if self._greeting is not None:
+                self._greeting.cancel()
+                await asyncio.wait([self._greeting])
+            while self._responding:
+                await asyncio.wait(list(self._responding))
+            if self._greeting is None or self._is_greeted:
+                await self._part()
+        finally:
+            if self._drain_timer is not None:
+                self._drain_timer.cancel()
+            self._finished.set()
+            if self._on_ended is not None:
+                self._on_ended(self)
+
+    async def _part(self) -> None:
+        for hook in self._router.disconnect_hooks():
+            try:
+                await hook(self)
+            except Exception as error:
+                _logger.error("%s: an on_disconnect hook failed", self._peer(), exc_info=error)
+
+    # -- Odds and ends -----------------------------------------------------------------------
+
+    def _regulate_reading(self) -> None:
+        """Stop reading from a peer that asks and doesn't take its answers; go on when it does."""
+        if self._is_violated:
+            should_read = False
+        elif self._dialogue.pending:
+            # The answers that this side waits for come the same way as the asks.
+            should_read = self._writer.unsent_bytes <= self._limits.max_unsent_bytes
+        else:
+            waiting = len(self._held_asks or ())
+            should_read = not self._writer.is_full and waiting <= _MAX_HELD_ASKS
+        if should_read and not self._is_reading:
+            self._transport.resume_reading()
+        elif self._is_reading and not should_read:
+            self._transport.pause_reading()
+        self._is_reading = should_read
+
+    def _give_up(self, tag: bytes, waiter: _Waiter) -> None:
+        self._dialogue.abandon(tag)
+        self._writer.withdraw(waiter)
+        self._unsent.discard(waiter)
+
+    def _fail_pending(self) -> None:
+        """Wake everybody whose call can't succeed any more. `call` says why."""
+        lost = ConnectionLostError()
+        for waiter in [*self._dialogue.end(), *self._unsent]:
+            _resolve(waiter, lost)
+
+    def _lost(self, what: str) -> ConnectionLostError:
+        if self._lost_cause is not None:
+            reason = f"was lost: {str(self._lost_cause) or type(self._lost_cause).__name__}"
+        else:
+            reason = "is closed"
+        error = ConnectionLostError(f"{what}: the connection to {self._peer()} {reason}")
+        error.__cause__ = self._lost_cause
+        return error
+
+    def _peer(self) -> str:
+        match address_of(self._peername):
+            case (host, port):
+                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            case str(path) if path:
+                return path
+            case _:
+                return "a peer without an address"
+
+
+class ConnectionProtocol(asyncio.Protocol):
+    """Passes on to a connection what asyncio tells its protocol.
+
+    Args:
+        connection: the connection.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self.connection = connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.connection._opened(cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        self.connection._received(data)
+
+    def pause_writing(self) -> None:
+        self.connection._writing_paused()
+
+    def resume_writing(self) -> None:
+        self.connection._writing_resumed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connection._ended(exc)
+
+
+def address_of(name: Any) -> tuple[str, int] | str | None:
+    """Turn what a socket calls an address into `(host, port)`, a Unix path, or None."""
+    if isinstance(name, (tuple, list)):
+        return str(name[0]), int(name[1])
+    if isinstance(name, bytes):
+        return name.decode("utf-8", "surrogateescape")  # Linux's abstract names
+    return name if isinstance(name, str) else None
+
+
+def _resolve(waiter: _Waiter, result: Box | AmpError) -> None:
+    if not waiter.done():
+        waiter.set_result(result)
+
+
+def _end_of_stream(reader: BoxReader) -> Exception | None:
+    if reader.pending_bytes:
+        return EOFError(f"the peer ended the stream {reader.pending_bytes:,} bytes into a box")
+    return EOFError("the peer closed it")

@@ -1,0 +1,183 @@
+"""Asks and answers: which box means what, and who waits for it.
+
+Rule of this module: no I/O. It is told what is asked and what arrived, and says what is to be
+written. It imports neither asyncio nor pydantic, so that it can be fuzzed alone and used under any
+transport.
+
+A dialogue is symmetric: both sides ask, and both answer. Twisted's `BoxDispatcher` is the same
+thing with a transport in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from typed_amp.box import (
+    ANSWER,
+    ASK,
+    COMMAND,
+    ERROR,
+    ERROR_CODE,
+    ERROR_DESCRIPTION,
+    MAX_VALUE_LENGTH,
+    Box,
+    encode_box,
+    encode_pairs,
+)
+from typed_amp.errors import ProtocolViolationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "Answered",
+    "Asked",
+    "Dialogue",
+]
+
+W = TypeVar("W")
+
+
+class Asked:
+    """The peer asks for something.
+
+    Attributes:
+        name: the command.
+        tag: what the answer must carry, opaque bytes; None if the peer wants no answer.
+        box: the whole box, for the arguments in it.
+        is_answered: whether the dialogue has given out its answer.
+    """
+
+    __slots__ = ("box", "is_answered", "name", "tag")
+
+    def __init__(self, name: bytes, tag: bytes | None, box: Box) -> None:
+        self.name: bytes = name
+        self.tag: bytes | None = tag
+        self.box: Box = box
+        self.is_answered: bool = False
+
+
+class Answered(NamedTuple, Generic[W]):
+    """The peer answers one of our asks.
+
+    Attributes:
+        waiter: what was given to `Dialogue.ask`.
+        box: the answer, or the error if `_error` is in it.
+    """
+
+    waiter: W
+    box: Box
+
+
+class Dialogue(Generic[W]):
+    """One connection's asks and answers, ours and the peer's.
+
+    Two promises: each of our asks meets at most one answer, and each of the peer's gets exactly
+    one. A `W` is whatever the owner of the dialogue lets wait for an answer.
+
+    Attributes:
+        strays: how many answers came that nobody waited for: late ones to asks given up, and ones
+            to asks never made. They are counted and ignored, where Twisted drops the connection.
+        unanswered: how many of the peer's asks await an answer now.
+    """
+
+    def __init__(self) -> None:
+        self.strays: int = 0
+        self.unanswered: int = 0
+        self._asks_made = 0
+        self._pending: dict[bytes, W] = {}
+
+    @property
+    def pending(self) -> int:
+        """How many of our asks await an answer now."""
+        return len(self._pending)
+
+    def new_tag(self) -> bytes:
+        """Give the tag for the next ask. Like Twisted's: a count, in hexadecimal."""
+        self._asks_made += 1
+        return b"%x" % self._asks_made
+
+    def ask(self, tag: bytes, waiter: W) -> None:
+        """Note that an ask is made, and who waits for its answer.
+
+        Args:
+            tag: from `new_tag`, used for nothing else.
+            waiter: comes back in `Answered`, or from `end`.
+        """
+        self._pending[tag] = waiter
+
+    def abandon(self, tag: bytes) -> None:
+        """Wait no more for an answer; one that comes later is a stray."""
+        self._pending.pop(tag, None)
+
+    def receive(self, box: Box) -> Asked | Answered[W] | None:
+        """Say what a box means. None: a stray, to be ignored.
+
+        Raises:
+            ProtocolViolationError: the box is neither ask, answer nor error.
+        """
+        if ANSWER in box:
+            tag = box[ANSWER]
+        elif ERROR in box:
+            tag = box[ERROR]
+        elif COMMAND in box:
+            asked = Asked(box[COMMAND], box.get(ASK), box)
+            if asked.tag is not None:
+                self.unanswered += 1
+            return asked
+        else:
+            raise ProtocolViolationError("a box with none of _command, _answer and _error")
+        if tag in self._pending:
+            return Answered(self._pending.pop(tag), box)
+        self.strays += 1
+        return None
+
+    def answer_head(self, asked: Asked) -> bytes:
+        """Give the first pair of an answer; the fields' pairs and the end of the box go behind it.
+
+        Empty for an ask that wants no answer. The ask counts as answered only with `answered`,
+        when the rest is known to be writable.
+        """
+        tag = asked.tag
+        if tag is None:
+            return b""
+        return b"\0\7_answer%b%b" % (len(tag).to_bytes(2, "big"), tag)
+
+    def answered(self, asked: Asked) -> bool:
+        """Note that an ask is answered now. False: nothing may be written, since it was before, or
+        since nobody wants an answer."""
+        if asked.is_answered:
+            return False
+        asked.is_answered = True
+        if asked.tag is None:
+            return False
+        self.unanswered -= 1
+        return True
+
+    def error(
+        self, asked: Asked, code: bytes, description: str, fields: bytes = b""
+    ) -> bytes | None:
+        """Answer an ask with an error.
+
+        Args:
+            asked: the ask.
+            code: the `_error_code`.
+            description: the `_error_description`; cut where it is too long to travel.
+            fields: further pairs, already written.
+
+        Returns:
+            The box to write; None if nothing may be written.
+        """
+        if not self.answered(asked):
+            return None
+        assert asked.tag is not None
+        text = description.encode("utf-8", "backslashreplace")
+        if len(text) > MAX_VALUE_LENGTH:
+            text = text[:MAX_VALUE_LENGTH].decode("utf-8", "ignore").encode()
+        box = {ERROR: asked.tag, ERROR_CODE: code, ERROR_DESCRIPTION: text}
+        return encode_pairs(box) + fields + b"\0\0" if fields else encode_box(box)
+
+    def end(self) -> Iterator[W]:
+        """The connection is gone: give back, once, everybody who waits for an answer."""
+        while self._pending:
+            yield self._pending.popitem()[1]

@@ -1,0 +1,204 @@
+"""Every error that typed_amp raises by itself.
+
+Rule of this module: one tree. Whatever goes wrong in AMP is an `AmpError`, and beside that the
+builtin error that somebody who has never heard of AMP would catch::
+
+    AmpError
+    ├── DefinitionError (TypeError)          a command or a responder that can never work
+    ├── EncodeError (ValueError)             a value of ours that can't be put on the wire
+    │   └── TooLongError                     a key or a value longer than AMP can carry
+    ├── DecodeError (ValueError)             a value of the peer's that isn't what was declared
+    ├── ProtocolViolationError (ConnectionError)   bytes that are not AMP; ends the connection
+    ├── ConnectionLostError (ConnectionError)      the connection is gone, or was never made
+    ├── CallTimeoutError (TimeoutError)      no answer within the time the caller gave
+    └── RemoteAmpError                       the peer answered with an error
+        ├── UnhandledCommandError            ... it has no responder for the command
+        ├── InvalidArgumentsError (ValueError)     ... it refused the arguments
+        └── UnknownRemoteError               ... its responder failed in an undeclared way
+
+Errors that a command declares (see `typed_amp.Command`) are the user's own classes and come back
+as themselves; those that derive from `typed_amp.CommandError` belong to this tree too.
+
+All of them can be pickled, so that they survive a process pool.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "AmpError",
+    "CallTimeoutError",
+    "ConnectionLostError",
+    "DecodeError",
+    "DefinitionError",
+    "EncodeError",
+    "InvalidArgumentsError",
+    "ProtocolViolationError",
+    "RemoteAmpError",
+    "TooLongError",
+    "UnhandledCommandError",
+    "UnknownRemoteError",
+]
+
+
+class AmpError(Exception):
+    """The root of every error that has to do with AMP."""
+
+
+class DefinitionError(AmpError, TypeError):
+    """A command, an error or a responder is written in a way that can never work.
+
+    Raised where it is written, when the class or the registration runs: a program that starts
+    does not meet it later. Mend the code that the message names.
+    """
+
+
+class EncodeError(AmpError, ValueError):
+    """A value of this side can't be put on the wire.
+
+    Raised at the caller before anything is sent: the connection has noticed nothing. The message
+    names the class, the field and the type of the value, never the value.
+    """
+
+
+class TooLongError(EncodeError):
+    """A key, a value or an element is longer than its length prefix can say.
+
+    Twisted calls it `TooLong`.
+
+    Attributes:
+        what: what is too long, with the names of its command and field.
+        length: how long it is, in bytes.
+        limit: how long it may be, in bytes.
+    """
+
+    def __init__(self, what: str, length: int, limit: int) -> None:
+        super().__init__(what, length, limit)
+        self.what = what
+        self.length = length
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.what} is {self.length:,} bytes long; AMP carries at most {self.limit:,}"
+
+
+class DecodeError(AmpError, ValueError):
+    """A value that the peer sent isn't what its field declares.
+
+    The message says which field and why, never the value itself: it may be a secret, and it may
+    be a megabyte. At a responder's side it travels to the caller as `InvalidArgumentsError`; at a
+    caller's side it says that the peer's answer is not the one the command declares.
+
+    Attributes:
+        reason: what is wrong with the value.
+        location: the way to it: field names, and the indexes of elements and rows.
+    """
+
+    def __init__(self, reason: str, location: tuple[str | int, ...] = ()) -> None:
+        super().__init__(reason, location)
+        self.reason = reason
+        self.location = location
+
+    def __str__(self) -> str:
+        where = ".".join(map(str, self.location))
+        return f"{where}: {self.reason}" if where else self.reason
+
+
+class ProtocolViolationError(AmpError, ConnectionError):
+    """The peer sent bytes that are not AMP, or more of them than the limits allow.
+
+    The only error that comes out of reading a peer's bytes. The place in the stream where one box
+    ends and the next begins is lost after it, so the connection is closed.
+
+    Attributes:
+        reason: what was wrong with the bytes.
+        offset: how many bytes of the stream came before the box that was wrong.
+        boxes: the complete boxes that came before it in the same piece of data. They are valid:
+            how a network happens to cut a stream decides nothing.
+    """
+
+    def __init__(
+        self, reason: str, offset: int = 0, boxes: Sequence[dict[bytes, bytes]] = ()
+    ) -> None:
+        super().__init__(reason, offset, boxes)
+        self.reason = reason
+        self.offset = offset
+        self.boxes = boxes
+
+    def __str__(self) -> str:
+        return f"{self.reason} (in the box at byte {self.offset:,} of what the peer sent)"
+
+
+class ConnectionLostError(AmpError, ConnectionError):
+    """The connection went away, so no answer can come; or it was closed before the call.
+
+    `__cause__` is the error that ended it, if there was one. Whether the peer has carried out the
+    command is not known.
+    """
+
+
+class CallTimeoutError(AmpError, TimeoutError):
+    """No answer came within the time that the caller gave.
+
+    The connection is usable. Whether the peer has carried out the command, or is doing so now,
+    is not known.
+
+    Attributes:
+        command: the name of the command.
+        timeout: the seconds that the caller gave.
+    """
+
+    def __init__(self, command: str, timeout: float) -> None:
+        super().__init__(command, timeout)
+        self.command = command
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"{self.command}: no answer within {self.timeout:g} seconds"
+
+
+class RemoteAmpError(AmpError):
+    r"""The peer answered a call with an error.
+
+    This class itself stands for codes that the command does not declare. Twisted's class has the
+    same name; its `errorCode` is `code` here.
+
+    Attributes:
+        code: the peer's `_error_code`. Bytes that are not UTF-8 are shown as `\xNN`.
+        description: the peer's `_error_description`, likewise.
+    """
+
+    def __init__(self, code: str, description: str) -> None:
+        super().__init__(code, description)
+        self.code = code
+        self.description = description
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.description}"
+
+
+class UnhandledCommandError(RemoteAmpError):
+    """The peer has no responder for this command (`UNHANDLED`).
+
+    Twisted's `UnhandledCommand`. Compare the command's name with what the peer registers.
+    """
+
+
+class InvalidArgumentsError(RemoteAmpError, ValueError):
+    """The peer refused the arguments (`INVALID_ARGUMENTS`).
+
+    One was missing, could not be decoded, or broke a constraint of the peer's model; the
+    description says which and why. Compare the two sides' versions of the command.
+    """
+
+
+class UnknownRemoteError(RemoteAmpError):
+    """The peer's responder failed in a way that the command does not declare (`UNKNOWN`).
+
+    Nothing about it is told, on purpose: the traceback is in the peer's log. Twisted's
+    `UnknownRemoteError`.
+    """

@@ -1,0 +1,275 @@
+"""Routers: which function answers which command.
+
+Rule of this module: what can't work is refused when it is registered, with the places in the code
+that are to be mended.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast, overload
+
+from typing_extensions import TypeVar
+
+from typed_amp.box import printable
+from typed_amp.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from typed_amp.command import CommandType
+    from typed_amp.connection import Connection
+    from typed_amp.signature import Signature
+
+__all__ = ["ConnectionHook", "Responder", "ResponderDecorator", "Router"]
+
+C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S", default=None)
+T = TypeVar("T")
+
+
+class ConnectionHook(Protocol[S]):
+    """What `Router.on_connect` and `Router.on_disconnect` take."""
+
+    def __call__(self, connection: Connection[S], /) -> Awaitable[None]:
+        """Run for a connection that has come, or gone."""
+        ...
+
+
+class ResponderDecorator(Protocol[C, R, S]):
+    """What `Router.responder` gives: it registers a function and returns it unchanged."""
+
+    @overload
+    def __call__(self, function: Callable[[C], Awaitable[R]], /) -> Callable[[C], Awaitable[R]]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[C, Connection[S]], Awaitable[R]], /
+    ) -> Callable[[C, Connection[S]], Awaitable[R]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """A registered function.
+
+    Attributes:
+        signature: the command it answers.
+        function: the function.
+        takes_connection: whether it wants the connection beside the command.
+    """
+
+    signature: Signature[Any, Any]
+    function: Callable[..., Awaitable[Any]]
+    takes_connection: bool
+
+
+class Router(Generic[S]):
+    """A set of responders, one for a command.
+
+    ::
+
+        router = Router()
+
+        @router.responder(Repeat)
+        async def repeat(command: Repeat) -> RepeatResult: ...
+
+    It may be shared by any number of servers and connections, and may grow while they run. Twisted
+    has `CommandLocator` for this.
+
+    Args:
+        state: makes the `Connection.state` of each connection, when that begins; a class without
+            required arguments, for example. Left out, the state is None.
+    """
+
+    @overload
+    def __init__(self: Router[None]) -> None: ...
+
+    @overload
+    def __init__(self, *, state: Callable[[], S]) -> None: ...
+
+    def __init__(self, *, state: Callable[[], S] | None = None) -> None:
+        self._state = state
+        self._responders: dict[bytes, Responder] = {}
+        self._connect_hooks: list[ConnectionHook[Any]] = []
+        self._disconnect_hooks: list[ConnectionHook[Any]] = []
+        self._included: list[Router[Any]] = []
+        self._includers: list[Router[Any]] = []
+
+    def responder(self, command: CommandType[C, R]) -> ResponderDecorator[C, R, S]:
+        """Register the responder of a command; a decorator.
+
+        The function is `async` and takes the command, or the command and the `Connection` that it
+        came on. It returns what the command declares. It may be a bound method, a
+        `functools.partial` or an object with an `async def __call__`; for an optional second
+        parameter nothing is passed. Each call runs as a task of its own, beside all others, and is
+        cancelled when the connection goes.
+
+        Returns:
+            A decorator that returns the function unchanged.
+
+        Raises:
+            DefinitionError: the command can't work, or has a responder already; or the function
+                is not async, or takes neither one argument nor two.
+        """
+        signature_of = getattr(command, "__amp_signature__", None)
+        if signature_of is None or not isinstance(command, type):
+            raise DefinitionError(f"responder() takes a subclass of Command, not {command!r}")
+        signature: Signature[C, R] = signature_of()
+
+        def register(function: Any) -> Any:
+            arity = _check_function(
+                function,
+                f"the responder of {signature.title}",
+                {1: "the command", 2: "the command and the connection"},
+            )
+            self._add(Responder(signature, function, takes_connection=arity == 2))
+            return function
+
+        return register
+
+    def on_connect(self, hook: ConnectionHook[S]) -> ConnectionHook[S]:
+        """Run an async function for each connection that begins; a decorator.
+
+        Hooks run in the order of their registration. They may call the peer. Commands of the
+        peer's wait until all hooks are done, and so does `connect`. If a hook fails, the
+        connection is closed.
+
+        Raises:
+            DefinitionError: the function is not async, or doesn't take one argument.
+        """
+        _check_function(hook, "the on_connect hook", {1: "the connection"})
+        self._connect_hooks.append(hook)
+        return hook
+
+    def on_disconnect(self, hook: ConnectionHook[S]) -> ConnectionHook[S]:
+        """Run an async function for each connection that ended; a decorator.
+
+        It runs once the responders of the connection are done, and only if the hooks of
+        `on_connect` began. Calls on the connection fail by then. If a hook fails, that is logged
+        and the others still run.
+
+        Raises:
+            DefinitionError: the function is not async, or doesn't take one argument.
+        """
+        _check_function(hook, "the on_disconnect hook", {1: "the connection"})
+        self._disconnect_hooks.append(hook)
+        return hook
+
+    def include(self, router: Router[S] | Router[None]) -> None:
+        """Take over all responders and hooks of another router, those it gets later too.
+
+        Args:
+            router: with the same state, or with none.
+
+        Raises:
+            DefinitionError: both have a responder for one command, the other has a different
+                state, or it includes this one.
+        """
+        if router._state is not None and router._state is not self._state:
+            raise DefinitionError(
+                f"the router to include makes its state with {_place(router._state)}, this one"
+                f" with {_place(self._state) if self._state else 'nothing'}; a connection has one"
+            )
+        if router in self._with_includers():
+            raise DefinitionError("a router can't include itself, not even by way of another")
+        if router in self._included:
+            return
+        for responder in router._responders.values():
+            self._check_free(responder)
+        for responder in router._responders.values():
+            self._add(responder)
+        router._includers.append(self)
+        self._included.append(router)
+
+    def find(self, name: bytes) -> Responder | None:
+        """Give the responder of a command, by its name on the wire."""
+        return self._responders.get(name)
+
+    def new_state(self) -> S:
+        """Make the state of a new connection."""
+        state: S = cast("S", None) if self._state is None else self._state()
+        return state
+
+    def connect_hooks(self) -> Sequence[ConnectionHook[Any]]:
+        """Give the hooks of `on_connect`, included ones first."""
+        included = [hook for router in self._included for hook in router.connect_hooks()]
+        return [*included, *self._connect_hooks]
+
+    def disconnect_hooks(self) -> Sequence[ConnectionHook[Any]]:
+        """Give the hooks of `on_disconnect`, included ones last: the order of unwinding."""
+        included = [hook for router in self._included for hook in router.disconnect_hooks()]
+        return [*self._disconnect_hooks, *included]
+
+    def _with_includers(self) -> set[Router[Any]]:
+        routers: set[Router[Any]] = {self}
+        for router in self._includers:
+            routers |= router._with_includers()
+        return routers
+
+    def _check_free(self, responder: Responder) -> None:
+        name = responder.signature.name
+        for router in self._with_includers():
+            other = router._responders.get(name)
+            if other is not None and other is not responder:
+                raise DefinitionError(
+                    f"{printable(name)} has two responders: {_place(other.function)} and"
+                    f" {_place(responder.function)}"
+                )
+
+    def _add(self, responder: Responder) -> None:
+        self._check_free(responder)
+        for router in self._with_includers():
+            router._responders[responder.signature.name] = responder
+
+
+def _place(function: Any) -> str:
+    """Name a function or a class, and the line where it is written."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not (inspect.isroutine(function) or isinstance(function, type)):
+        function = type(function)
+    name = f"{function.__module__}.{function.__qualname__}"
+    try:
+        file = inspect.getsourcefile(function)
+        line = inspect.getsourcelines(function)[1]
+    except (OSError, TypeError):
+        return name
+    return f'{name} ("{file}", line {line})'
+
+
+def _check_function(function: Any, role: str, arguments: dict[int, str]) -> int:
+    """Refuse what can't be called as it will be; say how many arguments it wants.
+
+    Args:
+        function: what was registered.
+        role: what it is to be, for the message.
+        arguments: by how many it may take, the words for them.
+    """
+    bare = function
+    while isinstance(bare, functools.partial):
+        bare = bare.func
+    if not callable(function):
+        raise DefinitionError(f"{role} must be a function, not {function!r}")
+    if not (
+        inspect.iscoroutinefunction(bare)
+        or inspect.iscoroutinefunction(getattr(bare, "__call__", None))  # noqa: B004
+    ):
+        raise DefinitionError(f"{role} must be an async function: {_place(function)} is not")
+    signature = inspect.signature(function)
+    is_unbound = next(iter(signature.parameters), None) == "self"
+    for arity in () if is_unbound else arguments:
+        try:
+            signature.bind(*range(arity))
+        except TypeError:
+            continue
+        return arity
+    hint = "; register the method of an instance, not of the class" if is_unbound else ""
+    raise DefinitionError(
+        f"{role} takes {', or '.join(arguments.values())}, but"
+        f" {_place(function)} is written as {signature}{hint}"
+    )

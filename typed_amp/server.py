@@ -1,0 +1,291 @@
+"""Serving: accepting connections, and ending them decently.
+
+Rule of this module: it makes transports and hands them to `Connection`s; nothing else differs
+between the two ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Self
+
+from typing_extensions import TypeVar
+
+from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol, address_of
+from typed_amp.opening import Opening
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from ssl import SSLContext
+    from types import TracebackType
+
+    from typed_amp.box import Limits
+    from typed_amp.router import Router
+
+__all__ = ["Server", "run", "serve", "serve_unix"]
+
+S = TypeVar("S", default=None)
+
+_logger = logging.getLogger("typed_amp")
+
+
+class Server(Generic[S]):
+    """A listening socket, or several, and the connections that came in by it.
+
+    Made by `serve` and `serve_unix`, never by hand. `async with` closes it at the end.
+    """
+
+    def __init__(self, router: Router[S], *, limits: Limits | None, drain_timeout: float) -> None:
+        self._router = router
+        self._limits = limits
+        self._drain_timeout = drain_timeout
+        self._connections: set[Connection[S]] = set()
+        self._listener: asyncio.Server
+        self._addresses: tuple[tuple[str, int] | str, ...] = ()
+        self._socket_files: dict[str, tuple[int, int]] = {}
+        self._is_closing = False
+        self._closed = asyncio.Event()
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int] | str]:
+        """Where it listens: `(host, port)` pairs, or Unix paths.
+
+        The ports are the real ones, also where port 0 was asked for. A name such as "localhost"
+        may stand for several addresses; with port 0 each has a port of its own.
+        """
+        return self._addresses
+
+    @property
+    def connections(self) -> Sequence[Connection[S]]:
+        """The connections there are now, in no order."""
+        return tuple(self._connections)
+
+    async def serve_forever(self) -> None:
+        """Serve until somebody closes the server. It serves without this too.
+
+        Cancelling closes the server, waits until that is done, and goes on as cancelled.
+        """
+        try:
+            await self._closed.wait()
+        finally:
+            self.close()
+            await self.wait_closed()
+
+    def close(self, *, drain_timeout: float | None = None) -> None:
+        """Begin to close. Returns at once; `wait_closed` waits for the end.
+
+        No connection is accepted any more, and each one there is closed as by `Connection.close`:
+        running responders may finish. Calling it again does nothing, but that a shorter time
+        holds.
+
+        Args:
+            drain_timeout: seconds for running responders to finish; 0 cancels them now. If left
+                out, what was said to `serve`.
+        """
+        if not self._is_closing:
+            self._is_closing = True
+            self._listener.close()
+            self._remove_socket_files()
+        for connection in self.connections:
+            connection.close(drain_timeout=drain_timeout)
+        self._check_closed()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and all its connections have ended.
+
+        Cancelling only stops the waiting.
+        """
+        await self._closed.wait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        await self.wait_closed()
+
+    def __repr__(self) -> str:
+        where = ", ".join(_shown(address) for address in self._addresses)
+        status = "closing" if self._is_closing else f"{len(self._connections)} connections"
+        return f"<Server at {where}, {status}>"
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        connection: Connection[S] = Connection(
+            self._router,
+            limits=self._limits,
+            drain_timeout=self._drain_timeout,
+            on_opened=self._opened,
+            on_ended=self._ended,
+        )
+        return ConnectionProtocol(connection)
+
+    def _opened(self, connection: Connection[S]) -> None:
+        self._connections.add(connection)
+        if self._is_closing:  # it was in the handshake when the server closed
+            connection.close(drain_timeout=0)
+
+    def _ended(self, connection: Connection[S]) -> None:
+        self._connections.discard(connection)
+        self._check_closed()
+
+    def _check_closed(self) -> None:
+        if self._is_closing and not self._connections:
+            self._closed.set()
+
+    def _listening(self, listener: asyncio.Server) -> None:
+        self._listener = listener
+        names = [address_of(socket.getsockname()) for socket in listener.sockets]
+        self._addresses = tuple(name for name in names if name is not None)
+        for name in names:
+            if isinstance(name, str) and not name.startswith("\0"):
+                status = Path(name).stat()
+                self._socket_files[name] = status.st_dev, status.st_ino
+
+    def _remove_socket_files(self) -> None:
+        # Only what is still ours: another server may have taken over the path.
+        for path, identity in self._socket_files.items():
+            with contextlib.suppress(OSError):
+                status = Path(path).stat()
+                if (status.st_dev, status.st_ino) == identity:
+                    Path(path).unlink()
+
+
+def serve(
+    router: Router[S],
+    host: str | Sequence[str] | None,
+    port: int,
+    *,
+    ssl: SSLContext | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> Opening[Server[S]]:
+    """Serve a router over TCP: `await serve(...)` or `async with serve(...)`.
+
+    Connections are accepted from then on, as long as the event loop runs.
+
+    Args:
+        router: answers what clients ask. May serve elsewhere too, at the same time.
+        host: a name or an address, several of them, or None for all there are.
+        port: the port; 0 takes a free one, see `Server.addresses`.
+        ssl: a server's context for TLS. With `verify_mode = ssl.CERT_REQUIRED` clients must show a
+            certificate, see `Connection.peer_certificate`.
+        limits: how much each peer can make this side hold.
+        drain_timeout: seconds that responders may go on when the server is closed.
+
+    Raises:
+        OSError: the address is in use, or is none of this machine's.
+    """
+
+    async def open_server() -> Server[S]:
+        server: Server[S] = Server(router, limits=limits, drain_timeout=drain_timeout)
+        loop = asyncio.get_running_loop()
+        server._listening(await loop.create_server(server._new_protocol, host, port, ssl=ssl))
+        return server
+
+    return Opening(open_server())
+
+
+def serve_unix(
+    router: Router[S],
+    path: str | os.PathLike[str],
+    *,
+    ssl: SSLContext | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> Opening[Server[S]]:
+    """Serve a router over a Unix socket. Everything else is as with `serve`.
+
+    A socket that an earlier server left behind at the path is replaced. The file is removed when
+    the server closes.
+
+    Args:
+        router: answers what clients ask.
+        path: where to make the socket; about 100 bytes at the most, by the system's rule.
+        ssl: a server's context for TLS.
+        limits: how much each peer can make this side hold.
+        drain_timeout: seconds that responders may go on when the server is closed.
+
+    Raises:
+        OSError: there is something at the path that is no socket, or it can't be made there.
+    """
+
+    async def open_server() -> Server[S]:
+        server: Server[S] = Server(router, limits=limits, drain_timeout=drain_timeout)
+        loop = asyncio.get_running_loop()
+        server._listening(await loop.create_unix_server(server._new_protocol, path, ssl=ssl))
+        return server
+
+    return Opening(open_server())
+
+
+def run(
+    router: Router[S],
+    host: str | Sequence[str] | None,
+    port: int,
+    *,
+    ssl: SSLContext | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> None:
+    """Serve a router over TCP until SIGINT or SIGTERM, then close it decently.
+
+    It is the whole program: it starts the event loop (uvloop's where that is installed) and says
+    on the `typed_amp` logger where it listens. A second signal cancels the responders that are
+    still running. To be called from the main thread.
+
+    Args:
+        router: answers what clients ask.
+        host: as for `serve`.
+        port: as for `serve`.
+        ssl: as for `serve`.
+        limits: as for `serve`.
+        drain_timeout: as for `serve`.
+
+    Raises:
+        OSError: as `serve`.
+    """
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with serve(
+            router, host, port, ssl=ssl, limits=limits, drain_timeout=drain_timeout
+        ) as server:
+            is_stopping = False
+
+            def stop() -> None:
+                nonlocal is_stopping
+                server.close(drain_timeout=0 if is_stopping else None)
+                is_stopping = True
+
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop)
+            _logger.info("serving at %s", ", ".join(map(_shown, server.addresses)))
+            await server.serve_forever()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _shown(address: tuple[str, int] | str) -> str:
+    if isinstance(address, str):
+        return address
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

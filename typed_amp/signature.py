@@ -1,0 +1,284 @@
+"""What there is to know of one command: its name, how its arguments, answer and errors are written.
+
+Rule of this module: everything a connection asks about a command, it asks here, and gets bytes or
+an object, never a question back.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
+
+from typing_extensions import TypeVar
+
+from typed_amp.box import (
+    COMMAND,
+    ERROR_CODE,
+    ERROR_DESCRIPTION,
+    INVALID_ARGUMENTS,
+    MAX_VALUE_LENGTH,
+    UNHANDLED,
+    UNKNOWN,
+    encode_pairs,
+    printable,
+)
+from typed_amp.command_error import CommandError
+from typed_amp.errors import (
+    DecodeError,
+    DefinitionError,
+    EncodeError,
+    InvalidArgumentsError,
+    RemoteAmpError,
+    UnhandledCommandError,
+    UnknownRemoteError,
+)
+from typed_amp.plan import Plan, is_model, plan_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from typed_amp.box import Box
+
+__all__ = [
+    "DeclaredError",
+    "Options",
+    "Signature",
+    "error_fields",
+]
+
+C_co = TypeVar("C_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+_PROTOCOL_ERRORS: Final[Mapping[bytes, type[RemoteAmpError]]] = {
+    UNHANDLED: UnhandledCommandError,
+    UNKNOWN: UnknownRemoteError,
+    INVALID_ARGUMENTS: InvalidArgumentsError,
+}
+
+
+class DeclaredError(NamedTuple):
+    """How one class of exceptions travels: under which code, and whether it ends the connection."""
+
+    code: bytes
+    is_fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The class keywords of a command, with what it inherits.
+
+    Attributes:
+        name: the name on the wire, if one was given to this very class.
+        errors: the exceptions that travel.
+        requires_answer: whether the caller asks for an answer.
+    """
+
+    name: str | None = None
+    errors: Mapping[type[Exception], DeclaredError] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    requires_answer: bool = True
+
+    @classmethod
+    def merged(
+        cls,
+        owner: str,
+        parents: Iterable[Options],
+        *,
+        name: str | None,
+        errors: Mapping[type[Exception], str],
+        fatal_errors: Mapping[type[Exception], str],
+        requires_answer: bool | None,
+    ) -> Options:
+        """Put a class's own keywords over those of its parents, nearest first.
+
+        Raises:
+            DefinitionError: the name or a code is empty or too long, an error can't travel, or
+                two of this class's errors have one code.
+        """
+        if name is not None:
+            _check_length(f"{owner}: the name", name)
+        own: dict[type[Exception], DeclaredError] = {}
+        for declared, is_fatal in ((errors, False), (fatal_errors, True)):
+            for error_type, code in declared.items():
+                _check_error(owner, error_type)
+                _check_length(f"{owner}: the code of {error_type.__name__}", code)
+                for other, (other_code, _) in own.items():
+                    if other_code == code.encode() or other is error_type:
+                        raise DefinitionError(
+                            f"{owner}: {other.__name__} and {error_type.__name__} are declared"
+                            f" twice or have one code, {code!r}; the caller could not tell them"
+                            " apart"
+                        )
+                own[error_type] = DeclaredError(code.encode(), is_fatal)
+        parents = list(parents)
+        inherited: dict[type[Exception], DeclaredError] = {}
+        for parent in reversed(parents):
+            inherited.update(parent.errors)
+        if requires_answer is None:
+            requires_answer = parents[0].requires_answer if parents else True
+        return cls(name, MappingProxyType({**inherited, **own}), requires_answer)
+
+
+def _check_length(what: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise DefinitionError(f"{what} must be a str, not {type(text).__name__}")
+    if not 0 < len(text.encode()) <= MAX_VALUE_LENGTH:
+        raise DefinitionError(f"{what} must have 1 to {MAX_VALUE_LENGTH:,} bytes")
+
+
+def _check_error(owner: str, error_type: Any) -> None:
+    if not (isinstance(error_type, type) and issubclass(error_type, Exception)):
+        raise DefinitionError(f"{owner}: {error_type!r} is no subclass of Exception")
+    if issubclass(error_type, CommandError):
+        return
+    try:
+        signature = inspect.signature(error_type)
+    except ValueError:
+        return  # builtins written in C often have none
+    try:
+        signature.bind("description")
+    except TypeError:
+        raise DefinitionError(
+            f"{owner}: {error_type.__name__} can't be made from its text alone, so it can't be"
+            " made again at the caller's side; derive it from CommandError, whose fields travel"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature(Generic[C_co, R_co]):
+    """One command, worked out. Made by `of`, once for each class.
+
+    Attributes:
+        title: the name, as text for messages; never breaks a line.
+        name: the name on the wire.
+        head: the pair that says it, already written.
+        arguments: writes and reads the command itself.
+        answer: writes and reads the answer; None where that is None.
+        errors: the exceptions that travel.
+        error_types: the same by code.
+        requires_answer: whether the caller asks for an answer.
+    """
+
+    title: str
+    name: bytes
+    head: bytes
+    arguments: Plan
+    answer: Plan | None
+    errors: Mapping[type[Exception], DeclaredError]
+    error_types: Mapping[bytes, type[Exception]]
+    requires_answer: bool
+
+    @classmethod
+    def of(
+        cls, command: type, answer: Any, options: Options, namespace: Mapping[str, Any] | None
+    ) -> Signature[C_co, R_co]:
+        """Work out a command.
+
+        Args:
+            command: the class.
+            answer: the type of its answer.
+            options: its class keywords.
+            namespace: local names that the answer's annotations may use.
+
+        Raises:
+            DefinitionError: it can't work.
+            UnresolvedError: it names classes that don't exist yet.
+        """
+        if answer is not None and not is_model(answer):
+            raise DefinitionError(
+                f"{command.__qualname__}: the answer is {answer!r}; it must be a pydantic model, a"
+                " dataclass or None, since an answer travels as a box of named values"
+            )
+        if answer is not None and not options.requires_answer:
+            raise DefinitionError(
+                f"{command.__qualname__}: with requires_answer=False no answer can come; leave the"
+                f" answer type {answer.__name__} out"
+            )
+        name = options.name or command.__name__
+        _check_length(f"{command.__qualname__}: the name", name)
+        return cls(
+            title=printable(name.encode()),
+            name=name.encode(),
+            head=encode_pairs({COMMAND: name.encode()}),
+            arguments=plan_for(command, namespace),
+            answer=None if answer is None else plan_for(answer, namespace),
+            errors=options.errors,
+            error_types=MappingProxyType(
+                {declared.code: error_type for error_type, declared in options.errors.items()}
+            ),
+            requires_answer=options.requires_answer,
+        )
+
+    def encode_answer(self, answer: Any, head: bytes) -> bytes:
+        """Write an answer behind pairs already written.
+
+        Raises:
+            EncodeError: it isn't what the command declares, or can't be written.
+        """
+        if self.answer is None:
+            if answer is not None:
+                raise EncodeError(
+                    f"{self.title} has no answer, but its responder returned a"
+                    f" {type(answer).__name__}"
+                )
+            return head + b"\0\0"
+        if not isinstance(answer, self.answer.model):
+            raise EncodeError(
+                f"{self.title} is answered with a {self.answer.model.__qualname__}, but its"
+                f" responder returned a {type(answer).__name__}"
+            )
+        return self.answer.encode(answer, head)
+
+    def decode_answer(self, box: Box) -> Any:
+        """Read an answer.
+
+        Raises:
+            DecodeError: it isn't what the command declares.
+        """
+        if self.answer is None:
+            return None
+        try:
+            return self.answer.decode(box)
+        except DecodeError as error:
+            location = (f"the answer to {self.title}", *error.location)
+            raise DecodeError(error.reason, location) from error.__cause__
+
+    def declared(self, error: BaseException) -> DeclaredError | None:
+        """How an exception travels: as the nearest of its classes that is declared, if any."""
+        for error_type in type(error).__mro__:
+            if error_type in self.errors:
+                return self.errors[error_type]
+        return None
+
+    def error_from(self, box: Box) -> Exception:
+        """Make the exception that an error box stands for."""
+        code = box.get(ERROR_CODE, b"")
+        description = box.get(ERROR_DESCRIPTION, b"").decode("utf-8", "backslashreplace")
+        remote_type = _PROTOCOL_ERRORS.get(code, RemoteAmpError)
+        remote = remote_type(code.decode("utf-8", "backslashreplace"), description)
+        error_type = self.error_types.get(code)
+        if error_type is None:
+            return remote
+        try:
+            if not issubclass(error_type, CommandError):
+                return error_type(description)
+            error: CommandError = error_type.__amp_fields_plan__().decode(box)
+            error.args = (description,)
+        except Exception as cause:
+            remote.__cause__ = cause
+            return remote
+        return error
+
+
+def error_fields(error: BaseException) -> bytes:
+    """Write the fields of an exception that has some.
+
+    Raises:
+        EncodeError: a field can't be written.
+    """
+    if not isinstance(error, CommandError):
+        return b""
+    return error.__amp_fields_plan__().encode(error, b"")[:-2]

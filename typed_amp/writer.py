@@ -1,0 +1,102 @@
+"""Writing boxes to a transport, at the pace at which the peer reads.
+
+Rule of this module: answers are always taken, asks wait. Whoever asks can wait; whoever was asked
+has the answer on his hands. What keeps answers from piling up is that the connection stops reading.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+__all__ = ["HIGH_WATER", "BoxWriter"]
+
+HIGH_WATER: Final = 64 * 1024
+"""How many bytes may wait in the transport before it counts as full; asyncio's own default."""
+
+
+class BoxWriter:
+    """Joins the boxes of one turn of the event loop into one write; holds asks back while the
+    transport is full.
+
+    Args:
+        transport: where to write. Its `pause_writing` and `resume_writing` must be passed on.
+        loop: the event loop it belongs to.
+    """
+
+    def __init__(self, transport: asyncio.WriteTransport, loop: asyncio.AbstractEventLoop) -> None:
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._transport = transport
+        self._loop = loop
+        self._boxes: list[bytes] = []
+        self._size = 0
+        self._held: dict[object, tuple[bytes, Callable[[], None] | None]] = {}
+        self.is_full: bool = False
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How many bytes were taken and not yet handed to the system, without asks held back."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    def write(self, box: bytes) -> None:
+        """Take a box now."""
+        if not self._boxes:
+            self._loop.call_soon(self.flush)
+        self._boxes.append(box)
+        self._size += len(box)
+        if self._size > HIGH_WATER:
+            self.flush()
+
+    def write_ask(
+        self, key: object, box: bytes, on_written: Callable[[], None] | None = None
+    ) -> bool:
+        """Take a box now, or hold it back until the transport has room.
+
+        Args:
+            key: by which `withdraw` finds it.
+            box: the box.
+            on_written: called when a box that was held back is taken.
+
+        Returns:
+            Whether it was taken now.
+        """
+        if self.is_full or self._held:
+            self._held[key] = box, on_written
+            return False
+        self.write(box)
+        return True
+
+    def withdraw(self, key: object) -> None:
+        """Forget a box that is held back. Nothing happens if it was taken."""
+        self._held.pop(key, None)
+
+    def flush(self) -> None:
+        """Hand all that was taken to the transport."""
+        if self._boxes:
+            data = b"".join(self._boxes)
+            self._boxes.clear()
+            self._size = 0
+            self._transport.write(data)
+
+    def pause(self) -> None:
+        """The transport is full."""
+        self.is_full = True
+
+    def resume(self) -> None:
+        """The transport has room again: take what was held back, as long as there is."""
+        self.is_full = False
+        while self._held and not self.is_full:
+            key = next(iter(self._held))
+            box, on_written = self._held.pop(key)
+            self.write(box)
+            if on_written is not None:
+                on_written()
+
+    def discard(self) -> None:
+        """The connection is gone: forget everything."""
+        self._boxes.clear()
+        self._size = 0
+        self._held.clear()
