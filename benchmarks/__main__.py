@@ -73,7 +73,9 @@ def measure(module: str, in_flight: int, seconds: float, *, uvloop: bool) -> Fig
     """Start a server and a client of one kind, and let the client measure."""
     command = [sys.executable, "-m", module]
     extra = ["--uvloop"] if uvloop else []
-    with subprocess.Popen([*command, "server", *extra], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [*command, "server", *extra], stdout=subprocess.PIPE, text=True
+    ) as server:
         try:
             assert server.stdout is not None
             port = server.stdout.readline().strip()

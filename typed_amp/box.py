@@ -252,14 +252,7 @@ class BoxReader:
         max_box_bytes = self._limits.max_box_bytes
         needed = 2
         while end - position >= 2:
-            key_length = data[position + 1]
-            if data[position]:
-                return self._violated(
-                    f"a key of {data[position] << 8 | key_length:,} bytes, where AMP allows"
-                    f" {MAX_KEY_LENGTH}: this is not AMP",
-                    start,
-                    boxes,
-                )
+            key_length = data[position] << 8 | data[position + 1]
             if not key_length:
                 position += 2
                 if not box:
@@ -268,6 +261,13 @@ class BoxReader:
                 box = {}
                 start = position
                 continue
+            if key_length > MAX_KEY_LENGTH:
+                return self._violated(
+                    f"a key of {key_length:,} bytes, where AMP allows {MAX_KEY_LENGTH}: this is"
+                    " not AMP",
+                    start,
+                    boxes,
+                )
             key_end = position + 2 + key_length
             value_start = key_end + 2
             if value_start > end:

@@ -39,7 +39,7 @@ from typed_amp.signature import error_fields
 from typed_amp.writer import BoxWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
 
     from typed_amp.command import Command
@@ -99,9 +99,8 @@ class Connection(Generic[S]):
         self._peername: Any = None
         self._unsent: set[_Waiter] = set()
         """Calls without an answer that wait for the transport."""
-        self._responding: dict[asyncio.Task[None], Asked] = {}
-        self._starting = 0
-        """How many responders are in their first step, and not among the above yet."""
+        self._responding: dict[Asked, asyncio.Task[None] | None] = {}
+        """The responders that run; None instead of a task that has not been made yet."""
         self._greeting: asyncio.Task[None] | None = None
         self._held_asks: list[Asked] | None = None
         """Commands that came before the hooks of `on_connect` were done."""
@@ -336,10 +335,8 @@ class Connection(Generic[S]):
         self._fail_pending()
         if self._abort_timer is not None:
             self._abort_timer.cancel()
-        for task, asked in self._responding.items():
-            # Where nobody waits for an answer, nobody stopped waiting for one: that goes on.
-            if asked.tag is not None:
-                task.cancel()
+        # Where nobody waits for an answer, nobody stopped waiting for one: that goes on.
+        self._cancel_responders(asked for asked in self._responding if asked.tag is not None)
         if self._drain_timer is None:
             self._drain_timer = self._loop.call_later(self._drain_timeout, self._cancel_responders)
         self._finishing = self._loop.create_task(self._finish())
@@ -364,27 +361,14 @@ class Connection(Generic[S]):
         except DecodeError as error:
             self._refuse(asked, INVALID_ARGUMENTS, str(error))
             return
-        self._starting += 1
-        task = self._start(self._respond(responder, command, asked))
-        self._starting -= 1
-        if task.done():
-            self._check_drained()
-        else:
-            self._responding[task] = asked
-            task.add_done_callback(self._responded)
-
-    if sys.version_info >= (3, 12):
-
-        def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-            # A responder that never has to wait is done without a turn of the event loop.
-            return asyncio.Task(coroutine, loop=self._loop, eager_start=True)
-    else:
-
-        def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-            return self._loop.create_task(coroutine)
+        self._responding[asked] = None
+        task = _start_task(self._respond(responder, command, asked), responder.signature.title)
+        if asked in self._responding:
+            self._responding[asked] = task
 
     async def _respond(self, responder: Responder, command: Any, asked: Asked) -> None:
         signature = responder.signature
+        asked.is_begun = True
         try:
             if responder.takes_connection:
                 answer = await responder.function(command, self)
@@ -392,6 +376,7 @@ class Connection(Generic[S]):
                 answer = await responder.function(command)
         except BaseException as error:
             self._respond_with_error(responder, asked, error)
+            self._responded(asked)
             if not isinstance(error, Exception):
                 raise
             return
@@ -401,9 +386,10 @@ class Connection(Generic[S]):
             # Not a declared error, even if the command declares ValueErrors.
             self._log_failure(signature.title, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
-            return
-        if self._dialogue.answered(asked):
-            self._reply(data)
+        else:
+            if self._dialogue.answered(asked):
+                self._reply(data)
+        self._responded(asked)
 
     def _respond_with_error(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         declared = responder.signature.declared(error)
@@ -441,20 +427,25 @@ class Connection(Generic[S]):
     def _log_failure(self, title: str, error: BaseException) -> None:
         _logger.error("%s: the responder of %s failed", self._peer(), title, exc_info=error)
 
-    def _responded(self, task: asyncio.Task[None]) -> None:
-        asked = self._responding.pop(task)
-        if not asked.is_answered:
-            # Cancelled before its first step, so that it never had a chance to answer.
-            self._refuse(asked, UNKNOWN, "Unknown Error")
-        self._check_drained()
+    def _responded(self, asked: Asked) -> None:
+        del self._responding[asked]
+        if self._is_draining:
+            self._check_drained()
 
     def _check_drained(self) -> None:
-        if self._is_draining and not self._responding and not self._starting:
+        if self._is_draining and not self._responding:
             self._shut()
 
-    def _cancel_responders(self) -> None:
-        for task in list(self._responding):
+    def _cancel_responders(self, which: Iterable[Asked] | None = None) -> None:
+        for asked in list(self._responding if which is None else which):
+            task = self._responding[asked]
+            if task is None:
+                continue  # it is in its first step, and further up this very stack
             task.cancel()
+            if not asked.is_begun:
+                # Cancelled before its first step it never runs, so it can't answer for itself.
+                self._refuse(asked, UNKNOWN, "Unknown Error")
+                self._responded(asked)
 
     # -- Beginning and ending ----------------------------------------------------------------
 
@@ -513,8 +504,8 @@ class Connection(Generic[S]):
             if self._greeting is not None:
                 self._greeting.cancel()
                 await asyncio.wait([self._greeting])
-            while self._responding:
-                await asyncio.wait(list(self._responding))
+            while tasks := [task for task in self._responding.values() if task is not None]:
+                await asyncio.wait(tasks)
             if self._greeting is None or self._is_greeted:
                 await self._part()
         finally:
@@ -612,6 +603,18 @@ def address_of(name: Any) -> tuple[str, int] | str | None:
     if isinstance(name, bytes):
         return name.decode("utf-8", "surrogateescape")  # Linux's abstract names
     return name if isinstance(name, str) else None
+
+
+if sys.version_info >= (3, 12):
+
+    def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        # A responder that never has to wait is done without a turn of the event loop.
+        loop = asyncio.get_running_loop()
+        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+else:
+
+    def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return asyncio.create_task(coroutine, name=name)
 
 
 def _resolve(waiter: _Waiter, result: Box | AmpError) -> None:

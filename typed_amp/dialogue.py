@@ -46,15 +46,17 @@ class Asked:
         tag: what the answer must carry, opaque bytes; None if the peer wants no answer.
         box: the whole box, for the arguments in it.
         is_answered: whether the dialogue has given out its answer.
+        is_begun: for the owner of the dialogue: whether a responder runs for it.
     """
 
-    __slots__ = ("box", "is_answered", "name", "tag")
+    __slots__ = ("box", "is_answered", "is_begun", "name", "tag")
 
     def __init__(self, name: bytes, tag: bytes | None, box: Box) -> None:
         self.name: bytes = name
         self.tag: bytes | None = tag
         self.box: Box = box
         self.is_answered: bool = False
+        self.is_begun: bool = False
 
 
 class Answered(NamedTuple, Generic[W]):

@@ -35,6 +35,7 @@ from typed_amp.box import (
 from typed_amp.codecs import (
     BytesCodec,
     Codec,
+    IntegerCodec,
     TextCodec,
     codec_for,
     decode_error,
@@ -279,7 +280,11 @@ _INLINE_ENCODE: Final = {
 }
 """Codecs that are one expression, spared a call: it does what the codec's method does."""
 
-_INLINE_DECODE: Final = {BytesCodec: "data", TextCodec: "data.decode()"}
+_INLINE_DECODE: Final = {
+    BytesCodec: "data",
+    TextCodec: "data.decode()",
+    IntegerCodec: "int(data) if data.isdigit() and len(data) < 4000 else decode_{index}(data)",
+}
 
 
 class RowsCodec(Codec[Any]):
