@@ -20,7 +20,7 @@ from typed_amp.errors import (
     UnhandledCommandError,
     UnknownRemoteError,
 )
-from typed_amp.plan import Key
+from typed_amp.planning import Key
 from typed_amp.router import Router
 from typed_amp.server import Server, run, serve, serve_unix
 

@@ -161,7 +161,7 @@ def connect_unix(
 
 async def _greeted(connection: Connection[S]) -> Connection[S]:
     try:
-        await connection.greeted()
+        await connection._greeted()
     except BaseException:
         connection.close(drain_timeout=0)
         raise

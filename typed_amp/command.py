@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
 from typed_amp.errors import DefinitionError
-from typed_amp.plan import UnresolvedError, local_names, substitute
+from typed_amp.planning import UnresolvedError, local_names, substitute
 from typed_amp.signature import Options, Signature
 
 if TYPE_CHECKING:

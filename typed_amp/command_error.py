@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import Format, dataclass_transform, get_annotations
 
 from typed_amp.errors import AmpError, DefinitionError
-from typed_amp.plan import Plan, UnresolvedError, local_names, plan_of_fields
+from typed_amp.planning import UnresolvedError, local_names, plan_of_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from typed_amp.plan import Plan
 
 __all__ = ["CommandError"]
 

@@ -9,41 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
-from typed_amp.box import (
-    CLOSING,
-    ERROR,
-    INVALID_ARGUMENTS,
-    UNHANDLED,
-    UNKNOWN,
-    Box,
-    BoxReader,
-    Limits,
-    printable,
-)
+from typed_amp.addresses import address_of, shown
+from typed_amp.box import ERROR, Box, BoxReader, Limits
 from typed_amp.dialogue import Answered, Asked, Dialogue
 from typed_amp.errors import (
     AmpError,
     CallTimeoutError,
     ConnectionLostError,
-    DecodeError,
     ProtocolViolationError,
 )
+from typed_amp.responses import Responses
 from typed_amp.router import Router
-from typed_amp.signature import error_fields
 from typed_amp.writer import BoxWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable
     from types import TracebackType
 
     from typed_amp.command import Command
-    from typed_amp.router import Responder
 
 __all__ = ["DRAIN_TIMEOUT", "Connection", "ConnectionProtocol"]
 
@@ -99,13 +87,17 @@ class Connection(Generic[S]):
         self._peername: Any = None
         self._unsent: set[_Waiter] = set()
         """Calls without an answer that wait for the transport."""
-        self._responding: dict[Asked, asyncio.Task[None] | None] = {}
-        """The responders that run; None instead of a task that has not been made yet."""
+        self._responses = Responses(
+            self,
+            self._router,
+            self._dialogue,
+            reply=self._reply,
+            on_idle=self._check_drained,
+            on_fatal=self._fatal,
+        )
         self._greeting: asyncio.Task[None] | None = None
-        self._held_asks: list[Asked] | None = None
-        """Commands that came before the hooks of `on_connect` were done."""
         self._finishing: asyncio.Task[None] | None = None
-        self._is_greeted = False
+        self._has_begun = False
         self._is_reading = True
         self._is_violated = False
         self._is_draining = False
@@ -212,15 +204,16 @@ class Connection(Generic[S]):
                 return
             drain_timeout = self._drain_timeout
         self._is_draining = True
+        self._responses.close()
         self._check_drained()
         if self._is_shut:
             return
         if self._drain_timer is not None:
             self._drain_timer.cancel()
         if drain_timeout <= 0:
-            self._cancel_responders()
+            self._responses.cancel()
         else:
-            self._drain_timer = self._loop.call_later(drain_timeout, self._cancel_responders)
+            self._drain_timer = self._loop.call_later(drain_timeout, self._responses.cancel)
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended: its responders and hooks are done as well.
@@ -275,7 +268,7 @@ class Connection(Generic[S]):
 
     def __repr__(self) -> str:
         status = "closed" if self._is_shut else "closing" if self._is_draining else "open"
-        return f"<Connection {self._peer()}, {status}>"
+        return f"<Connection {shown(self.remote_address)}, {status}>"
 
     # -- What the transport tells ------------------------------------------------------------
 
@@ -288,12 +281,12 @@ class Connection(Generic[S]):
         try:
             self._state = self._router.new_state()
         except Exception as error:
-            _logger.error("%s: the router's state= failed", self._peer(), exc_info=error)
+            _logger.error("%r: the router's state= failed", self, exc_info=error)
             self._lost_cause = error
             self._shut()
             return
         if self._router.connect_hooks():
-            self._held_asks = []
+            self._responses.hold()
             self._greeting = self._loop.create_task(self._greet())
 
     def _received(self, data: bytes) -> None:
@@ -308,14 +301,14 @@ class Connection(Generic[S]):
                     return
                 event = self._dialogue.receive(box)
                 if type(event) is Asked:
-                    self._asked(event)
+                    self._responses.take(event)
                 elif type(event) is Answered:
                     _resolve(event.waiter, event.box)
         except ProtocolViolationError as error:
             violation = error
         if violation is not None:
             self._violated(violation)
-        if self._writer.is_full or self._held_asks:
+        if self._writer.is_full or self._responses.held:
             self._regulate_reading()
 
     def _writing_paused(self) -> None:
@@ -335,136 +328,28 @@ class Connection(Generic[S]):
         self._fail_pending()
         if self._abort_timer is not None:
             self._abort_timer.cancel()
-        # Where nobody waits for an answer, nobody stopped waiting for one: that goes on.
-        self._cancel_responders(asked for asked in self._responding if asked.tag is not None)
+        self._responses.close()
+        self._responses.cancel(unheard_only=True)
         if self._drain_timer is None:
-            self._drain_timer = self._loop.call_later(self._drain_timeout, self._cancel_responders)
+            self._drain_timer = self._loop.call_later(self._drain_timeout, self._responses.cancel)
         self._finishing = self._loop.create_task(self._finish())
-
-    # -- Answering ---------------------------------------------------------------------------
-
-    def _asked(self, asked: Asked) -> None:
-        if self._held_asks is not None:
-            self._held_asks.append(asked)
-            return
-        responder = self._router.find(asked.name)
-        if self._is_draining:
-            self._refuse(asked, CLOSING, "this side is closing the connection")
-            return
-        if responder is None:
-            # As Twisted words it, but for the b of its bytes.
-            name = printable(asked.name)
-            self._refuse(asked, UNHANDLED, f"Unhandled Command: '{name}'")
-            return
-        try:
-            command = responder.signature.arguments.decode(asked.box)
-        except DecodeError as error:
-            self._refuse(asked, INVALID_ARGUMENTS, str(error))
-            return
-        self._responding[asked] = None
-        task = _start_task(self._respond(responder, command, asked), responder.signature.title)
-        if asked in self._responding:
-            self._responding[asked] = task
-
-    async def _respond(self, responder: Responder, command: Any, asked: Asked) -> None:
-        signature = responder.signature
-        asked.is_begun = True
-        try:
-            if responder.takes_connection:
-                answer = await responder.function(command, self)
-            else:
-                answer = await responder.function(command)
-        except BaseException as error:
-            self._respond_with_error(responder, asked, error)
-            self._responded(asked)
-            if not isinstance(error, Exception):
-                raise
-            return
-        try:
-            data = signature.encode_answer(answer, self._dialogue.answer_head(asked))
-        except Exception as error:
-            # Not a declared error, even if the command declares ValueErrors.
-            self._log_failure(signature.title, error)
-            self._refuse(asked, UNKNOWN, "Unknown Error")
-        else:
-            if self._dialogue.answered(asked):
-                self._reply(data)
-        self._responded(asked)
-
-    def _respond_with_error(self, responder: Responder, asked: Asked, error: BaseException) -> None:
-        declared = responder.signature.declared(error)
-        if declared is None:
-            if not (isinstance(error, asyncio.CancelledError) and self._is_draining):
-                self._log_failure(responder.signature.title, error)
-            self._refuse(asked, UNKNOWN, "Unknown Error")
-            return
-        try:
-            description, fields = str(error), error_fields(error)
-        except Exception as failure:
-            self._log_failure(responder.signature.title, failure)
-            self._refuse(asked, UNKNOWN, "Unknown Error")
-        else:
-            self._refuse(asked, declared.code, description, fields)
-        if declared.is_fatal:
-            self._lost_cause = self._lost_cause or error
-            self._shut()
-
-    def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
-        if _logger.isEnabledFor(logging.DEBUG):
-            name = printable(asked.name)
-            _logger.debug("%s: %s refused with %s", self._peer(), name, printable(code))
-        data = self._dialogue.error(asked, code, description, fields)
-        if data is not None:
-            self._reply(data)
-
-    def _reply(self, data: bytes) -> None:
-        if self._is_shut:
-            return
-        self._writer.write(data)
-        if self._writer.is_full:
-            self._regulate_reading()
-
-    def _log_failure(self, title: str, error: BaseException) -> None:
-        _logger.error("%s: the responder of %s failed", self._peer(), title, exc_info=error)
-
-    def _responded(self, asked: Asked) -> None:
-        del self._responding[asked]
-        if self._is_draining:
-            self._check_drained()
-
-    def _check_drained(self) -> None:
-        if self._is_draining and not self._responding:
-            self._shut()
-
-    def _cancel_responders(self, which: Iterable[Asked] | None = None) -> None:
-        for asked in list(self._responding if which is None else which):
-            task = self._responding[asked]
-            if task is None:
-                continue  # it is in its first step, and further up this very stack
-            task.cancel()
-            if not asked.is_begun:
-                # Cancelled before its first step it never runs, so it can't answer for itself.
-                self._refuse(asked, UNKNOWN, "Unknown Error")
-                self._responded(asked)
 
     # -- Beginning and ending ----------------------------------------------------------------
 
     async def _greet(self) -> None:
         """Run the hooks of `on_connect`, then what was asked meanwhile."""
-        self._is_greeted = True
+        self._has_begun = True
         try:
             for hook in self._router.connect_hooks():
                 await hook(self)
         except Exception as error:
-            _logger.error("%s: an on_connect hook failed", self._peer(), exc_info=error)
+            _logger.error("%r: an on_connect hook failed", self, exc_info=error)
             self._lost_cause = self._lost_cause or error
             self.close(drain_timeout=0)
-        held_asks, self._held_asks = self._held_asks or [], None
-        for asked in held_asks:
-            self._asked(asked)
+        self._responses.release()
         self._regulate_reading()
 
-    async def greeted(self) -> None:
+    async def _greeted(self) -> None:
         """Wait until the hooks of `on_connect` are done.
 
         Raises:
@@ -477,15 +362,22 @@ class Connection(Generic[S]):
             raise self._lost("connect")
 
     def _violated(self, violation: ProtocolViolationError) -> None:
-        _logger.warning(
-            "%s: closing, since the peer broke the protocol: %s", self._peer(), violation
-        )
+        _logger.warning("%r: closing, since the peer broke the protocol: %s", self, violation)
         self._lost_cause = violation
         self._is_violated = True
         self._regulate_reading()
         # No answer can come any more, but those who asked before shall have theirs.
         self._fail_pending()
         self.close()
+
+    def _fatal(self, error: BaseException) -> None:
+        """A responder failed with an error that is declared to end the connection."""
+        self._lost_cause = self._lost_cause or error
+        self._shut()
+
+    def _check_drained(self) -> None:
+        if self._is_draining and not self._responses.running:
+            self._shut()
 
     def _shut(self) -> None:
         """End the connection, once what is written has gone out."""
@@ -504,9 +396,8 @@ class Connection(Generic[S]):
             if self._greeting is not None:
                 self._greeting.cancel()
                 await asyncio.wait([self._greeting])
-            while tasks := [task for task in self._responding.values() if task is not None]:
-                await asyncio.wait(tasks)
-            if self._greeting is None or self._is_greeted:
+            await self._responses.wait()
+            if self._greeting is None or self._has_begun:
                 await self._part()
         finally:
             if self._drain_timer is not None:
@@ -520,7 +411,7 @@ class Connection(Generic[S]):
             try:
                 await hook(self)
             except Exception as error:
-                _logger.error("%s: an on_disconnect hook failed", self._peer(), exc_info=error)
+                _logger.error("%r: an on_disconnect hook failed", self, exc_info=error)
 
     # -- Odds and ends -----------------------------------------------------------------------
 
@@ -532,13 +423,19 @@ class Connection(Generic[S]):
             # The answers that this side waits for come the same way as the asks.
             should_read = self._writer.unsent_bytes <= self._limits.max_unsent_bytes
         else:
-            waiting = len(self._held_asks or ())
-            should_read = not self._writer.is_full and waiting <= _MAX_HELD_ASKS
+            should_read = not self._writer.is_full and self._responses.held <= _MAX_HELD_ASKS
         if should_read and not self._is_reading:
             self._transport.resume_reading()
         elif self._is_reading and not should_read:
             self._transport.pause_reading()
         self._is_reading = should_read
+
+    def _reply(self, data: bytes) -> None:
+        if self._is_shut:
+            return
+        self._writer.write(data)
+        if self._writer.is_full:
+            self._regulate_reading()
 
     def _give_up(self, tag: bytes, waiter: _Waiter) -> None:
         self._dialogue.abandon(tag)
@@ -556,18 +453,11 @@ class Connection(Generic[S]):
             reason = f"was lost: {str(self._lost_cause) or type(self._lost_cause).__name__}"
         else:
             reason = "is closed"
-        error = ConnectionLostError(f"{what}: the connection to {self._peer()} {reason}")
+        error = ConnectionLostError(
+            f"{what}: the connection to {shown(self.remote_address)} {reason}"
+        )
         error.__cause__ = self._lost_cause
         return error
-
-    def _peer(self) -> str:
-        match address_of(self._peername):
-            case (host, port):
-                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            case str(path) if path:
-                return path
-            case _:
-                return "a peer without an address"
 
 
 class ConnectionProtocol(asyncio.Protocol):
@@ -594,27 +484,6 @@ class ConnectionProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection._ended(exc)
-
-
-def address_of(name: Any) -> tuple[str, int] | str | None:
-    """Turn what a socket calls an address into `(host, port)`, a Unix path, or None."""
-    if isinstance(name, (tuple, list)):
-        return str(name[0]), int(name[1])
-    if isinstance(name, bytes):
-        return name.decode("utf-8", "surrogateescape")  # Linux's abstract names
-    return name if isinstance(name, str) else None
-
-
-if sys.version_info >= (3, 12):
-
-    def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        # A responder that never has to wait is done without a turn of the event loop.
-        loop = asyncio.get_running_loop()
-        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
-else:
-
-    def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        return asyncio.create_task(coroutine, name=name)
 
 
 def _resolve(waiter: _Waiter, result: Box | AmpError) -> None:

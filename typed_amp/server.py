@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Generic, Self
 
 from typing_extensions import TypeVar
 
-from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol, address_of
+from typed_amp.addresses import address_of, shown
+from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
 from typed_amp.opening import Opening
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Server(Generic[S]):
         await self.wait_closed()
 
     def __repr__(self) -> str:
-        where = ", ".join(_shown(address) for address in self._addresses)
+        where = ", ".join(shown(address) for address in self._addresses)
         status = "closing" if self._is_closing else f"{len(self._connections)} connections"
         return f"<Server at {where}, {status}>"
 
@@ -269,7 +270,7 @@ def run(
 
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop)
-            _logger.info("serving at %s", ", ".join(map(_shown, server.addresses)))
+            _logger.info("serving at %s", ", ".join(map(shown, server.addresses)))
             await server.serve_forever()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -282,10 +283,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _shown(address: tuple[str, int] | str) -> str:
-    if isinstance(address, str):
-        return address
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -34,12 +34,13 @@ from typed_amp.errors import (
     UnhandledCommandError,
     UnknownRemoteError,
 )
-from typed_amp.plan import Plan, is_model, plan_for
+from typed_amp.planning import is_model, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from typed_amp.box import Box
+    from typed_amp.plan import Plan
 
 __all__ = [
     "DeclaredError",

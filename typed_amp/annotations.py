@@ -1,0 +1,217 @@
+"""Which codec an annotation gets.
+
+Rule of this module: what it can't write it refuses, and says what to do about it; it never guesses.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from decimal import Decimal
+from pathlib import PurePath
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+)
+
+from pydantic import SecretBytes, SecretStr, TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError
+
+from typed_amp.codecs import (
+    BooleanCodec,
+    BytesCodec,
+    Codec,
+    DateTimeCodec,
+    DecimalCodec,
+    EnumCodec,
+    FloatCodec,
+    IntegerCodec,
+    Json,
+    JsonCodec,
+    JsonStringCodec,
+    ListCodec,
+    PathCodec,
+    SecretCodec,
+    TextCodec,
+)
+from typed_amp.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["codec_for", "split_annotated"]
+
+_SCALARS: Final[dict[Any, Codec[Any]]] = {
+    int: IntegerCodec(),
+    bytes: BytesCodec(),
+    str: TextCodec(),
+    bool: BooleanCodec(),
+    float: FloatCodec(),
+    Decimal: DecimalCodec(),
+    datetime: DateTimeCodec(),
+    SecretStr: SecretCodec(SecretStr),
+    SecretBytes: SecretCodec(SecretBytes),
+}
+
+_COLLECTIONS: Final = (list, tuple, set, frozenset)
+
+
+def split_annotated(annotation: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """Take an annotation apart: the type, what stands beside it in `Annotated`, whether `None` is
+    one of its values. Looks through `NewType` and `type X = ...`."""
+    metadata: tuple[Any, ...] = ()
+    is_optional = False
+    while True:
+        annotation = _unwrap_alias(annotation)
+        if get_origin(annotation) is Annotated:
+            annotation, *more = get_args(annotation)
+            metadata = (*more, *metadata)
+            continue
+        annotation, had_none = _without_none(annotation)
+        if not had_none:
+            return annotation, metadata, is_optional
+        is_optional = True
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    if get_origin(annotation) in (Union, UnionType):
+        members = [member for member in get_args(annotation) if member is not NoneType]
+        if len(members) < len(get_args(annotation)):
+            return (members[0] if len(members) == 1 else Union[tuple(members)]), True  # noqa: UP007
+    if get_origin(annotation) is Literal and None in get_args(annotation):
+        values = tuple(value for value in get_args(annotation) if value is not None)
+        return Literal[values], True
+    return annotation, False
+
+
+def codec_for(
+    annotation: Any, metadata: tuple[Any, ...], rows: Callable[[Any, Any], Codec[Any] | None]
+) -> Codec[Any]:
+    """Choose the codec of an annotation.
+
+    Args:
+        annotation: the type, as `split_annotated` gives it.
+        metadata: likewise.
+        rows: makes the codec of a collection of models and of a single one, given the model and
+            the collection's type or None; returns None for what is no model. Models are made of
+            fields, which are the business of a higher layer.
+
+    Raises:
+        DefinitionError: it has none.
+    """
+    for mark in reversed(metadata):
+        if isinstance(mark, Codec):
+            return mark
+        if isinstance(mark, Json):
+            return JsonCodec(annotation)
+        if isinstance(mark, type) and issubclass(mark, (Codec, Json)):
+            raise DefinitionError(f"{mark.__name__} stands there as a class; write an instance")
+    if annotation in _COLLECTIONS:
+        raise DefinitionError(f"say of what it is a {annotation.__name__}")
+    origin = get_origin(annotation)
+    if origin in _COLLECTIONS:
+        return _collection_codec(annotation, origin, rows)
+    codec = (
+        _scalar_codec(annotation)
+        or rows(annotation, None)
+        or _json_string_codec(annotation, metadata)
+    )
+    if codec is None:
+        raise DefinitionError(
+            f"{_shown(annotation)} has no codec; put Json() or a Codec of your own beside it in"
+            " Annotated[...]"
+        )
+    return codec
+
+
+def _collection_codec(
+    annotation: Any, origin: Any, rows: Callable[[Any, Any], Codec[Any] | None]
+) -> Codec[Any]:
+    element, *others = get_args(annotation)
+    if (origin is tuple) != (others == [Ellipsis]):
+        raise DefinitionError(
+            f"{_shown(annotation)} has no codec: AMP's lists have elements of one type and any"
+            " number of them; put Json() beside it in Annotated[...]"
+        )
+    element, metadata, is_optional = split_annotated(element)
+    if is_optional:
+        raise DefinitionError(
+            f"{_shown(annotation)} has no codec: AMP's lists have no None; put Json() beside it"
+            " in Annotated[...]"
+        )
+    if not metadata and (codec := rows(element, origin)):
+        return codec
+    return ListCodec(origin, codec_for(element, metadata, rows))
+
+
+def _scalar_codec(annotation: Any) -> Codec[Any] | None:
+    if get_origin(annotation) is Literal:
+        return _literal_codec(annotation, get_args(annotation))
+    if not isinstance(annotation, type):
+        return None
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    if issubclass(annotation, enum.Enum):
+        members = tuple(member.value for member in annotation)
+        return EnumCodec(annotation, _literal_codec(annotation, members))
+    if issubclass(annotation, PurePath):
+        return PathCodec(annotation)
+    return None
+
+
+def _literal_codec(annotation: Any, values: tuple[Any, ...]) -> Codec[Any]:
+    types = {type(value) for value in values}
+    if len(types) == 1 and (codec := _scalar_codec(types.pop())):
+        return codec
+    raise DefinitionError(
+        f"{_shown(annotation)} has no codec: its values must all be of one type, and that must"
+        " have one; or put Json() beside it in Annotated[...]"
+    )
+
+
+def _json_string_codec(annotation: Any, metadata: tuple[Any, ...]) -> Codec[Any] | None:
+    if _is_json_string(annotation):
+        return JsonStringCodec(annotation, read_here=True)
+    annotated = Annotated[(annotation, *metadata)] if metadata else annotation
+    if metadata and _is_json_string(annotated):
+        return JsonStringCodec(annotated, read_here=False)
+    return None
+
+
+def _is_json_string(annotation: Any) -> bool:
+    try:
+        adapter = TypeAdapter(annotation)
+        schemas = [adapter.json_schema(mode=mode) for mode in ("validation", "serialization")]
+    except (PydanticUserError, PydanticSerializationError, TypeError):
+        return False
+    return all(schema.get("type") == "string" for schema in schemas)
+
+
+def _unwrap_alias(annotation: Any) -> Any:
+    """Look through `NewType` and `type X = ...`."""
+    while True:
+        if _is_type_alias(annotation):
+            annotation = annotation.__value__
+        elif _is_type_alias(get_origin(annotation)):
+            annotation = get_origin(annotation).__value__[get_args(annotation)]
+        elif hasattr(annotation, "__supertype__"):
+            annotation = annotation.__supertype__
+        else:
+            return annotation
+
+
+def _is_type_alias(annotation: Any) -> bool:
+    # By name: typing and typing_extensions each have a class of their own on some Pythons.
+    return type(annotation).__name__ == "TypeAliasType"
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

@@ -1,0 +1,208 @@
+"""The peer's asks, from their arrival to their answers.
+
+Rule of this module: every ask is answered exactly once, whatever becomes of its responder. A
+failure costs its own call and nothing else, and tells the peer nothing that isn't declared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
+
+from typed_amp.box import CLOSING, INVALID_ARGUMENTS, UNHANDLED, UNKNOWN, printable
+from typed_amp.errors import DecodeError
+from typed_amp.signature import error_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from typed_amp.connection import Connection
+    from typed_amp.dialogue import Asked, Dialogue
+    from typed_amp.router import Responder, Router
+
+__all__ = ["Responses"]
+
+S = TypeVar("S", default=None)
+
+_logger = logging.getLogger("typed_amp")
+
+
+class Responses(Generic[S]):
+    """Runs the responders of one connection, each as a task of its own.
+
+    Args:
+        connection: given to responders that want it.
+        router: says who answers what.
+        dialogue: says what is written.
+        reply: writes it.
+        on_idle: called when the last responder is done.
+        on_fatal: called when one failed with an error that is to end the connection.
+    """
+
+    def __init__(
+        self,
+        connection: Connection[S],
+        router: Router[S],
+        dialogue: Dialogue[Any],
+        *,
+        reply: Callable[[bytes], None],
+        on_idle: Callable[[], None],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._connection = connection
+        self._router = router
+        self._dialogue = dialogue
+        self._reply = reply
+        self._on_idle = on_idle
+        self._on_fatal = on_fatal
+        self._tasks: dict[Asked, asyncio.Task[None] | None] = {}
+        """The responders that run; None instead of a task that has not been made yet."""
+        self._held: list[Asked] | None = None
+        self._is_closing = False
+
+    @property
+    def running(self) -> int:
+        """How many responders run."""
+        return len(self._tasks)
+
+    @property
+    def held(self) -> int:
+        """How many asks wait for `release`."""
+        return len(self._held or ())
+
+    def hold(self) -> None:
+        """Let asks wait from now on, until `release`."""
+        self._held = []
+
+    def release(self) -> None:
+        """Take up the asks that waited."""
+        held, self._held = self._held or (), None
+        for asked in held:
+            self.take(asked)
+
+    def take(self, asked: Asked) -> None:
+        """Answer an ask: now, if it can't be carried out, or when its responder is done."""
+        if self._is_closing:
+            self._refuse(asked, CLOSING, "this side is closing the connection")
+            return
+        if self._held is not None:
+            self._held.append(asked)
+            return
+        responder = self._router.find(asked.name)
+        if responder is None:
+            # As Twisted words it, but for the b of its bytes.
+            self._refuse(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
+            return
+        try:
+            command = responder.signature.arguments.decode(asked.box)
+        except DecodeError as error:
+            self._refuse(asked, INVALID_ARGUMENTS, str(error))
+            return
+        self._tasks[asked] = None
+        task = _start_task(self._respond(responder, command, asked), responder.signature.title)
+        if asked in self._tasks:
+            self._tasks[asked] = task
+
+    def close(self) -> None:
+        """Refuse asks from now on, those that wait among them; responders go on."""
+        self._is_closing = True
+        self.release()
+
+    def cancel(self, *, unheard_only: bool = False) -> None:
+        """Cancel the responders that run.
+
+        Args:
+            unheard_only: only those whose answer somebody waited for, now that nobody does. Where
+                no answer was asked for, nobody stopped waiting for one.
+        """
+        for asked, task in list(self._tasks.items()):
+            if task is None or (unheard_only and asked.tag is None):
+                continue  # without a task it is in its first step, further up this very stack
+            task.cancel()
+            if not asked.is_begun:
+                # Cancelled before its first step it never runs, so it can't answer for itself.
+                self._refuse(asked, UNKNOWN, "Unknown Error")
+                self._done(asked)
+
+    async def wait(self) -> None:
+        """Wait until no responder runs."""
+        while self._tasks:
+            await asyncio.wait([task for task in self._tasks.values() if task is not None])
+            for asked, task in list(self._tasks.items()):
+                if task is not None and task.done():  # cancelled from outside before it began
+                    self._done(asked)
+
+    async def _respond(self, responder: Responder, command: Any, asked: Asked) -> None:
+        asked.is_begun = True
+        try:
+            if responder.takes_connection:
+                answer = await responder.function(command, self._connection)
+            else:
+                answer = await responder.function(command)
+        except BaseException as error:
+            self._fail(responder, asked, error)
+            self._done(asked)
+            if not isinstance(error, Exception):
+                raise
+            return
+        try:
+            head = self._dialogue.answer_head(asked)
+            data = responder.signature.encode_answer(answer, head)
+        except Exception as error:
+            # Not as a declared error, even if the command declares ValueErrors.
+            self._log_failure(responder, error)
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+        else:
+            if self._dialogue.answered(asked):
+                self._reply(data)
+        self._done(asked)
+
+    def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
+        declared = responder.signature.declared(error)
+        if declared is None:
+            if not isinstance(error, asyncio.CancelledError):
+                self._log_failure(responder, error)
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+            return
+        try:
+            description, fields = str(error), error_fields(error)
+        except Exception as failure:
+            self._log_failure(responder, failure)
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+        else:
+            self._refuse(asked, declared.code, description, fields)
+        if declared.is_fatal:
+            self._on_fatal(error)
+
+    def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
+        if _logger.isEnabledFor(logging.DEBUG):
+            name = printable(asked.name)
+            _logger.debug("%r: %s is answered with %s", self._connection, name, printable(code))
+        data = self._dialogue.error(asked, code, description, fields)
+        if data is not None:
+            self._reply(data)
+
+    def _log_failure(self, responder: Responder, error: BaseException) -> None:
+        title = responder.signature.title
+        _logger.error("%r: the responder of %s failed", self._connection, title, exc_info=error)
+
+    def _done(self, asked: Asked) -> None:
+        del self._tasks[asked]
+        if not self._tasks:
+            self._on_idle()
+
+
+if sys.version_info >= (3, 12):
+
+    def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        # A responder that never has to wait is done without a turn of the event loop.
+        loop = asyncio.get_running_loop()
+        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+else:
+
+    def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return asyncio.create_task(coroutine, name=name)

@@ -1,0 +1,184 @@
+"""Two connections joined in memory, for the tests of programs that use typed_amp.
+
+Rule of this module: everything above the transport is the code that runs over a socket. Boxes are
+written and read, flow control works, and either end can close; only the network is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, overload
+
+from typing_extensions import TypeVar
+
+from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from contextlib import AbstractAsyncContextManager
+
+    from typed_amp.box import Limits
+    from typed_amp.router import Router
+
+__all__ = ["MemoryTransport", "connection_pair"]
+
+S = TypeVar("S", default=None)
+T = TypeVar("T", default=None)
+
+
+@overload
+def connection_pair(
+    router: Router[S],
+    *,
+    client_router: None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> AbstractAsyncContextManager[tuple[Connection[None], Connection[S]]]: ...
+
+
+@overload
+def connection_pair(
+    router: Router[S],
+    *,
+    client_router: Router[T],
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> AbstractAsyncContextManager[tuple[Connection[T], Connection[S]]]: ...
+
+
+def connection_pair(
+    router: Router[S],
+    *,
+    client_router: Router[T] | None = None,
+    limits: Limits | None = None,
+    drain_timeout: float = DRAIN_TIMEOUT,
+) -> AbstractAsyncContextManager[tuple[Connection[T], Connection[S]]]:
+    """Join two connections; both are closed at the end.
+
+    ::
+
+        async with connection_pair(router) as (client, server):
+            assert await client.call(Repeat(text="ab")) == RepeatResult(text="ab")
+
+    Args:
+        router: answers what the first of the two, the client, calls.
+        client_router: answers what the second, the server, calls.
+        limits: how much each can make the other hold.
+        drain_timeout: seconds that responders may go on when their connection is closed.
+
+    Returns:
+        A context manager that gives the client's end and the server's.
+
+    Raises:
+        ConnectionLostError: a hook of `Router.on_connect` failed.
+    """
+    return _connection_pair(router, client_router, limits, drain_timeout)
+
+
+@asynccontextmanager
+async def _connection_pair(
+    router: Router[S],
+    client_router: Router[T] | None,
+    limits: Limits | None,
+    drain_timeout: float,
+) -> AsyncGenerator[tuple[Connection[T], Connection[S]], None]:
+    client = Connection(client_router, limits=limits, drain_timeout=drain_timeout)
+    server = Connection(router, limits=limits, drain_timeout=drain_timeout)
+    transports = MemoryTransport(client), MemoryTransport(server)
+    for transport, peer in zip(transports, reversed(transports), strict=True):
+        transport.join(peer)
+    async with client, server:
+        await client._greeted()
+        await server._greeted()
+        yield client, server
+
+
+class MemoryTransport(asyncio.Transport):
+    """One end of a pipe in memory: what is written here, the other end's protocol receives.
+
+    It keeps asyncio's promises: nothing is received within the call that writes it, a writer is
+    paused above the high-water mark while the reader doesn't read, `close` sends what is left and
+    `abort` doesn't.
+
+    Args:
+        connection: the connection that writes here.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._protocol = ConnectionProtocol(connection)
+        self._peer: MemoryTransport
+        self._buffer = bytearray()
+        self._high = self._low = 0
+        self._is_protocol_paused = False
+        self._is_reading = True
+        self._is_closing = False
+        self._is_lost = False
+
+    def join(self, peer: MemoryTransport) -> None:
+        """Tell this end which the other is, and its connection that it is there."""
+        self._peer = peer
+        self._protocol.connection_made(self)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._is_closing or not data:
+            return
+        self._buffer += data
+        self._loop.call_soon(self._deliver)
+        if len(self._buffer) > self._high and not self._is_protocol_paused:
+            self._is_protocol_paused = True
+            self._protocol.pause_writing()
+
+    def _deliver(self) -> None:
+        if self._is_lost or not self._peer._is_reading:
+            return
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        if data and not self._peer._is_closing:
+            self._peer._protocol.data_received(data)
+        if self._is_protocol_paused:
+            self._is_protocol_paused = False
+            self._protocol.resume_writing()
+        if self._is_closing and not self._buffer:
+            self._lose()
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._buffer)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = 64 * 1024 if high is None else high
+        self._low = self._high // 4 if low is None else low
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low, self._high
+
+    def pause_reading(self) -> None:
+        self._is_reading = False
+
+    def resume_reading(self) -> None:
+        self._is_reading = True
+        self._loop.call_soon(self._peer._deliver)
+
+    def is_reading(self) -> bool:
+        return self._is_reading
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self._loop.call_soon(self._deliver)
+
+    def abort(self) -> None:
+        self._buffer.clear()
+        self._is_closing = True
+        self._loop.call_soon(self._lose)
+
+    def _lose(self) -> None:
+        for end in (self, self._peer):
+            if not end._is_lost:
+                end._is_lost = end._is_closing = True
+                end._protocol.connection_lost(None)
