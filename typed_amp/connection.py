@@ -278,6 +278,8 @@ class Connection(Generic[S]):
         self._writer = BoxWriter(transport, self._loop)
         if self._on_opened is not None:
             self._on_opened(self)
+            if self._is_shut:
+                return
         try:
             self._state = self._router.new_state()
         except Exception as error:
@@ -290,6 +292,8 @@ class Connection(Generic[S]):
             self._greeting = self._loop.create_task(self._greet())
 
     def _received(self, data: bytes) -> None:
+        if self._is_violated:
+            return  # some transports deliver what they had, though told to stop reading
         violation = None
         try:
             boxes = self._reader.feed(data)

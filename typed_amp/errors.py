@@ -116,13 +116,14 @@ class ProtocolViolationError(AmpError, ConnectionError):
 
     Attributes:
         reason: what was wrong with the bytes.
-        offset: how many bytes of the stream came before the box that was wrong.
+        offset: how many bytes of the stream came before the box that was wrong; None if the bytes
+            are right and the box as a whole is not.
         boxes: the complete boxes that came before it in the same piece of data. They are valid:
             how a network happens to cut a stream decides nothing.
     """
 
     def __init__(
-        self, reason: str, offset: int = 0, boxes: Sequence[dict[bytes, bytes]] = ()
+        self, reason: str, offset: int | None = None, boxes: Sequence[dict[bytes, bytes]] = ()
     ) -> None:
         super().__init__(reason, offset, boxes)
         self.reason = reason
@@ -130,6 +131,8 @@ class ProtocolViolationError(AmpError, ConnectionError):
         self.boxes = boxes
 
     def __str__(self) -> str:
+        if self.offset is None:
+            return self.reason
         return f"{self.reason} (in the box at byte {self.offset:,} of what the peer sent)"
 
 
