@@ -230,7 +230,7 @@ class BoxReader:
                 call raises the same error, with no boxes.
         """
         if self._violation is not None:
-            raise self._violation
+            raise self._violation.with_traceback(None)
         if self._held:
             self._held += data
             if len(self._held) < self._needed:
