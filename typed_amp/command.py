@@ -38,6 +38,10 @@ class CommandType(Protocol[C_co, R_co]):
         """Give what there is to know of the command."""
         ...
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Make one: what the class does and an instance doesn't, so that no instance fits."""
+        ...
+
 
 class Command(BaseModel, Generic[R]):
     """A call: its fields are the arguments, its type parameter is the answer.
@@ -112,8 +116,8 @@ class Command(BaseModel, Generic[R]):
             cls.__qualname__,
             [parent for parent in parents if parent is not None],
             name=name,
-            errors=errors or {},
-            fatal_errors=fatal_errors or {},
+            errors=errors,
+            fatal_errors=fatal_errors,
             requires_answer=requires_answer,
         )
         cls.__amp_own_signature__ = None

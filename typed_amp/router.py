@@ -17,7 +17,7 @@ from typed_amp.box import printable
 from typed_amp.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from typed_amp.command import CommandType
     from typed_amp.connection import Connection
@@ -36,7 +36,7 @@ T = TypeVar("T")
 class ConnectionHook(Protocol[S]):
     """What `Router.on_connect` and `Router.on_disconnect` take."""
 
-    def __call__(self, connection: Connection[S], /) -> Awaitable[None]:
+    def __call__(self, connection: Connection[S], /) -> Coroutine[Any, Any, None]:
         """Run for a connection that has come, or gone."""
         ...
 
@@ -45,12 +45,14 @@ class ResponderDecorator(Protocol[C, R, S]):
     """What `Router.responder` gives: it registers a function and returns it unchanged."""
 
     @overload
-    def __call__(self, function: Callable[[C], Awaitable[R]], /) -> Callable[[C], Awaitable[R]]: ...
+    def __call__(
+        self, function: Callable[[C], Coroutine[Any, Any, R]], /
+    ) -> Callable[[C], Coroutine[Any, Any, R]]: ...
 
     @overload
     def __call__(
-        self, function: Callable[[C, Connection[S]], Awaitable[R]], /
-    ) -> Callable[[C, Connection[S]], Awaitable[R]]: ...
+        self, function: Callable[[C, Connection[S]], Coroutine[Any, Any, R]], /
+    ) -> Callable[[C, Connection[S]], Coroutine[Any, Any, R]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Responder:
     """
 
     signature: Signature[Any, Any]
-    function: Callable[..., Awaitable[Any]]
+    function: Callable[..., Coroutine[Any, Any, Any]]
     takes_connection: bool
 
 

@@ -7,6 +7,7 @@ an object, never a question back.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
@@ -37,7 +38,7 @@ from typed_amp.errors import (
 from typed_amp.planning import is_model, plan_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from typed_amp.box import Box
     from typed_amp.plan import Plan
@@ -89,8 +90,8 @@ class Options:
         parents: Iterable[Options],
         *,
         name: str | None,
-        errors: Mapping[type[Exception], str],
-        fatal_errors: Mapping[type[Exception], str],
+        errors: Mapping[type[Exception], str] | None,
+        fatal_errors: Mapping[type[Exception], str] | None,
         requires_answer: bool | None,
     ) -> Options:
         """Put a class's own keywords over those of its parents, nearest first.
@@ -99,8 +100,16 @@ class Options:
             DefinitionError: the name or a code is empty or too long, an error can't travel, or
                 two of this class's errors have one code.
         """
+        errors = {} if errors is None else errors
+        fatal_errors = {} if fatal_errors is None else fatal_errors
         if name is not None:
             _check_length(f"{owner}: the name", name)
+        if not (requires_answer is None or isinstance(requires_answer, bool)):
+            raise DefinitionError(f"{owner}: requires_answer= is True or False")
+        if not (isinstance(errors, Mapping) and isinstance(fatal_errors, Mapping)):
+            raise DefinitionError(
+                f"{owner}: errors= and fatal_errors= are dicts of exception classes and codes"
+            )
         own: dict[type[Exception], DeclaredError] = {}
         for declared, is_fatal in ((errors, False), (fatal_errors, True)):
             for error_type, code in declared.items():

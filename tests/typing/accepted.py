@@ -1,0 +1,401 @@
+"""Uses that type checkers must accept, and what they must know about each.
+
+A use is a line with `assert_type`, or one that ends in `# accepted`. Nothing here runs: the
+functions are there to be read by mypy and pyright, which `tests/test_typing.py` starts.
+"""
+
+import asyncio
+import contextlib
+import functools
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, assert_type
+
+import typed_amp
+from tests.typing.commands import (
+    Add,
+    Awkward,
+    Buy,
+    CountedRepeatResult,
+    Discontinued,
+    Divide,
+    Fetch,
+    FetchNumbers,
+    HexCodec,
+    Log,
+    OutOfStock,
+    Page,
+    Pause,
+    Ping,
+    Ratio,
+    Receipt,
+    Repeat,
+    RepeatLoudly,
+    RepeatResult,
+    Session,
+    Store,
+    Sum,
+    Wait,
+    WaitResult,
+)
+from typed_amp import (
+    AmpError,
+    Box,
+    BoxReader,
+    CallTimeoutError,
+    Codec,
+    Command,
+    CommandError,
+    Connection,
+    DecodeError,
+    Key,
+    Limits,
+    ProtocolViolationError,
+    RemoteAmpError,
+    Router,
+    Server,
+    TooLongError,
+    connect,
+    connect_unix,
+    encode_box,
+    serve,
+    serve_unix,
+)
+from typed_amp.testing import connection_pair
+
+
+async def calls(connection: Connection[Any]) -> None:
+    assert_type(await connection.call(Repeat(text="ab", times=3)), RepeatResult)
+    assert_type((await connection.call(Repeat(text="ab"))).text, str)
+    assert_type(await connection.call(Add(numbers=[1, 2])), Sum)
+    assert_type(await connection.call(Divide(numerator=1, denominator=2)), Ratio)
+    assert_type(await connection.call(Ping()), None)
+    assert_type(await connection.call(Pause(seconds=2.5)), None)
+    assert_type(await connection.call(Log(line="began")), None)
+    assert_type(await connection.call(RepeatLoudly(text="ab", volume=3)), RepeatResult)
+    assert_type(await connection.call(Fetch[int](first=1)), Page[int])
+    assert_type(await connection.call(Fetch(first="a")), Page[str])
+    assert_type(await connection.call(FetchNumbers(first=1, limit=2)), Page[int])
+    assert_type(await connection.call(Wait(seconds=1.5)), WaitResult)
+    assert_type(await connection.call(Buy(sku="A1")), Receipt)
+    assert_type(await connection.call(Repeat(text="ab"), timeout=1), RepeatResult)
+    assert_type(await connection.call(Repeat(text="ab"), timeout=0.5), RepeatResult)
+    assert_type(await connection.call(Ping(), timeout=None), None)
+
+
+async def calls_by_class_and_fields(connection: Connection) -> None:
+    assert_type(await connection.call_remote(Repeat, text="ab", times=3), RepeatResult)
+    assert_type(await connection.call_remote(Repeat, text="ab"), RepeatResult)
+    assert_type(await connection.call_remote(Add, numbers=[1, 2]), Sum)
+    assert_type(await connection.call_remote(Divide, numerator=1, denominator=2), Ratio)
+    assert_type(await connection.call_remote(Ping), None)
+    assert_type(await connection.call_remote(Log, line="began"), None)
+    assert_type(await connection.call_remote(RepeatLoudly, text="ab", volume=3), RepeatResult)
+    assert_type(await connection.call_remote(Fetch[int], first=1), Page[int])
+    assert_type(await connection.call_remote(FetchNumbers, first=1, limit=2), Page[int])
+    assert_type(await connection.call_remote(Wait, seconds=1.5), WaitResult)
+    await connection.call_remote(  # accepted
+        Awkward, name="a", command="b", errors=1, timeout=2.0, signature=b"c"
+    )
+    await connection.call_remote(Store, from_="a", digest=b"b", labels={"c": 1})  # accepted
+
+
+async def calls_in_a_helper(connection: Connection[Any]) -> None:
+    async def twice(command: Command[Sum]) -> list[Sum]:
+        return [await connection.call(command), await connection.call(command)]
+
+    assert_type(await twice(Add(numbers=[1])), list[Sum])
+
+
+class Greeter:
+    async def repeat(self, command: Repeat) -> RepeatResult:
+        return RepeatResult(text=command.text)
+
+    async def log(self, command: Log, connection: Connection[Session]) -> None:
+        connection.state.user = command.line
+
+
+class CallableObject:
+    async def __call__(self, command: Add) -> Sum:
+        return Sum(total=sum(command.numbers))
+
+
+async def repeat_with_separator(separator: str, command: Repeat) -> RepeatResult:
+    return RepeatResult(text=separator.join([command.text] * command.times))
+
+
+def routers() -> None:
+    assert_type(Router(), Router[None])
+    assert_type(Router(state=Session), Router[Session])
+    assert_type(Router(state=lambda: 0), Router[int])
+    assert_type(Router(state=dict[str, int]), Router[dict[str, int]])
+    by_annotation: Router = Router()
+    assert_type(by_annotation, Router[None])
+
+
+def responders() -> None:
+    router = Router()
+
+    @router.responder(Repeat)  # accepted
+    async def repeat(command: Repeat) -> RepeatResult:
+        return RepeatResult(text=command.text * command.times)
+
+    @router.responder(Add)  # accepted
+    async def add(command: Add, connection: Connection) -> Sum:
+        assert_type(connection.state, None)
+        return Sum(total=sum(command.numbers))
+
+    @router.responder(Ping)  # accepted
+    async def ping(command: Ping) -> None: ...
+
+    @router.responder(Pause)  # accepted
+    async def pause(command: Pause, connection: Connection[None]) -> None: ...
+
+    @router.responder(Log)  # accepted
+    async def log(command: Log) -> None: ...
+
+    @router.responder(RepeatLoudly)  # accepted
+    async def repeat_loudly(command: RepeatLoudly) -> RepeatResult:
+        return RepeatResult(text=command.text.upper())
+
+    @router.responder(Wait)  # accepted
+    async def wait(command: Wait) -> WaitResult:
+        return WaitResult(waited=command.seconds)
+
+    @router.responder(FetchNumbers)  # accepted
+    async def fetch_numbers(command: FetchNumbers) -> Page[int]:
+        return Page(rows=[command.first])
+
+    @router.responder(Fetch[str])  # accepted
+    async def fetch_texts(command: Fetch[str]) -> Page[str]:
+        return Page(rows=[command.first])
+
+
+def responders_that_are_no_plain_functions() -> None:
+    router = Router(state=Session)
+    greeter = Greeter()
+    router.responder(Repeat)(greeter.repeat)  # accepted
+    router.responder(Log)(greeter.log)  # accepted
+    router.responder(Add)(CallableObject())  # accepted
+    router.responder(Repeat)(functools.partial(repeat_with_separator, "-"))  # accepted
+
+
+def responders_that_take_more_and_give_more() -> None:
+    router = Router(state=Session)
+
+    @router.responder(Repeat)  # accepted
+    async def with_a_subclass_of_the_answer(command: Repeat) -> CountedRepeatResult:
+        return CountedRepeatResult(text=command.text, length=len(command.text))
+
+    @router.responder(RepeatLoudly)  # accepted
+    async def with_a_base_of_the_command(command: Repeat) -> RepeatResult:
+        return RepeatResult(text=command.text)
+
+    @router.responder(Add)  # accepted
+    async def with_any_connection(command: Add, connection: Connection[Any]) -> Sum:
+        return Sum(total=0)
+
+    @router.responder(Ping)  # accepted
+    async def with_an_optional_parameter(command: Ping, level: int = 0) -> None: ...
+
+
+async def responders_called_directly(connection: Connection) -> None:
+    router = Router()
+
+    @router.responder(Repeat)
+    async def repeat(command: Repeat) -> RepeatResult:
+        return RepeatResult(text=command.text)
+
+    @router.responder(Add)
+    async def add(command: Add, connection: Connection) -> Sum:
+        return Sum(total=0)
+
+    @router.on_connect
+    async def connected(connection: Connection) -> None: ...
+
+    assert_type(await repeat(Repeat(text="ab")), RepeatResult)
+    assert_type(await add(Add(numbers=[]), connection), Sum)
+    assert_type(asyncio.create_task(repeat(Repeat(text="ab"))), asyncio.Task[RepeatResult])
+    assert_type(asyncio.create_task(add(Add(numbers=[]), connection)), asyncio.Task[Sum])
+    assert_type(asyncio.create_task(connected(connection)), asyncio.Task[None])
+
+
+def states() -> None:
+    router = Router(state=Session)
+
+    @router.responder(Log)
+    async def log(command: Log, connection: Connection[Session]) -> None:
+        assert_type(connection.state, Session)
+        assert_type(connection.state.user, str | None)
+        connection.state.user = command.line
+        assert_type(await connection.call(Repeat(text="ab")), RepeatResult)
+
+    router.include(Router())  # accepted
+    router.include(Router(state=Session))  # accepted
+
+
+def hooks() -> None:
+    router = Router(state=Session)
+
+    @router.on_connect  # accepted
+    async def connected(connection: Connection[Session]) -> None:
+        assert_type(connection.state, Session)
+
+    @router.on_disconnect  # accepted
+    async def disconnected(connection: Connection[Session]) -> None: ...
+
+    @router.on_connect  # accepted
+    async def with_any_connection(connection: Connection[Any]) -> None: ...
+
+    plain = Router()
+
+    @plain.on_connect  # accepted
+    async def plainly_connected(connection: Connection) -> None:
+        assert_type(connection.state, None)
+
+
+async def clients(tls: ssl.SSLContext) -> None:
+    router = Router(state=Session)
+    assert_type(await connect("localhost", 8000), Connection[None])
+    assert_type(await connect("localhost", 8000, router=router), Connection[Session])
+    assert_type(await connect("localhost", 8000, router=Router()), Connection[None])
+    assert_type(await connect("localhost", 8000, ssl=tls), Connection[None])
+    assert_type(await connect("localhost", 8000, ssl=True), Connection[None])
+    assert_type(await connect_unix("/run/amp"), Connection[None])
+    assert_type(await connect_unix(Path("/run/amp"), router=router), Connection[Session])
+    async with connect("localhost", 8000) as connection:
+        assert_type(connection, Connection[None])
+    async with connect("localhost", 8000, router=router) as stateful:
+        assert_type(stateful, Connection[Session])
+    async with connect_unix("/run/amp", limits=Limits(max_keys=10)) as connection:
+        assert_type(connection, Connection[None])
+    async with connect_unix("/run/amp", router=router, drain_timeout=1) as stateful:
+        assert_type(stateful.state, Session)
+    async with stateful as entered:
+        assert_type(entered, Connection[Session])
+    async with contextlib.AsyncExitStack() as stack:
+        assert_type(await stack.enter_async_context(connect("localhost", 8000)), Connection[None])
+
+
+async def clients_with_a_router_or_none(router: Router | None) -> None:
+    assert_type(await connect("localhost", 8000, router=router), Connection[None])
+
+
+async def servers(tls: ssl.SSLContext) -> None:
+    router = Router(state=Session)
+    assert_type(await serve(Router(), "localhost", 0), Server[None])
+    assert_type(await serve(router, "localhost", 0), Server[Session])
+    assert_type(await serve(router, ["127.0.0.1", "::1"], 0, ssl=tls), Server[Session])
+    assert_type(await serve(router, None, 0), Server[Session])
+    assert_type(await serve_unix(router, "/run/amp"), Server[Session])
+    assert_type(await serve_unix(Router(), Path("/run/amp")), Server[None])
+    async with serve_unix(router, "/run/amp") as unix_server:
+        assert_type(unix_server, Server[Session])
+    async with serve(router, "localhost", 0, drain_timeout=2.5) as server:
+        assert_type(server, Server[Session])
+        assert_type(server.addresses, Sequence[tuple[str, int] | str])
+        assert_type(server.connections, Sequence[Connection[Session]])
+        assert_type([connection.state for connection in server.connections], list[Session])
+        assert_type(await server.serve_forever(), None)
+        server.close(drain_timeout=0)  # accepted
+        assert_type(await server.wait_closed(), None)
+
+
+def programs() -> None:
+    assert_type(typed_amp.run(Router(state=Session), "localhost", 8000), None)
+
+
+async def connections(connection: Connection[Session]) -> None:
+    assert_type(connection.state, Session)
+    assert_type(connection.is_closed, bool)
+    assert_type(connection.remote_address, tuple[str, int] | str | None)
+    assert_type(connection.peer_certificate, dict[str, Any] | None)
+    assert_type(connection.close(drain_timeout=1.5), None)
+    assert_type(await connection.wait_closed(), None)
+
+
+async def pairs_in_memory() -> None:
+    router = Router(state=Session)
+    async with connection_pair(router) as (client, server):
+        assert_type(client, Connection[None])
+        assert_type(server, Connection[Session])
+    async with connection_pair(Router(), client_router=router) as (stateful, plain):
+        assert_type(stateful, Connection[Session])
+        assert_type(plain, Connection[None])
+
+
+async def a_fixture_of_ones_own(router: Router[Session]) -> AsyncIterator[Connection]:
+    async with connection_pair(router, limits=Limits(max_keys=5)) as (client, _):
+        yield client  # accepted
+
+
+def errors_with_fields(error: OutOfStock) -> None:
+    assert_type(OutOfStock(sku="A1"), OutOfStock)
+    assert_type(OutOfStock(sku="A1", left=3).left, int)
+    assert_type(error.sku, str)
+    try:
+        raise Discontinued(sku="A1", since=date.min)  # accepted
+    except AmpError as caught:
+        assert_type(caught, AmpError)
+
+
+async def errors_of_calls(connection: Connection) -> None:
+    try:
+        await connection.call(Buy(sku="A1"))
+    except OutOfStock as error:
+        assert_type(error.left, int)
+    except RemoteAmpError as error:
+        assert_type(error.code, str)
+        assert_type(error.description, str)
+    except CallTimeoutError as error:
+        assert_type(error.timeout, float)
+    except TooLongError as error:
+        assert_type(error.limit, int)
+    except DecodeError as error:
+        assert_type(error.location, tuple[str | int, ...])
+    except ProtocolViolationError as error:
+        assert_type(error.boxes, Sequence[Box])
+
+
+def commands_of_ones_own() -> None:
+    errors: Mapping[type[Exception], str] = {KeyError: "NO_SUCH_KEY"}
+
+    class Refund(  # accepted
+        Command[Receipt], name="refund", errors=errors, fatal_errors={OSError: "OS"}
+    ):
+        number: int
+
+    class Explained(CommandError):
+        reason: str = "unknown"
+
+        def __str__(self) -> str:
+            return self.reason
+
+    assert_type(Explained().reason, str)
+    assert_type(Refund(number=1).model_copy(), Refund)
+
+
+def fields() -> None:
+    store = Store(from_="a", digest=b"b")
+    assert_type(store.from_, str)
+    assert_type(store.digest, bytes)
+    assert_type(store.labels, dict[str, int])
+    assert_type(Key("from").key, bytes)
+    assert_type(Key(b"from"), Key)
+
+
+def codecs() -> None:
+    codec: Codec[bytes] = HexCodec()  # accepted
+    assert_type(codec.encode(b"a"), bytes)
+    assert_type(HexCodec().decode(b"61"), bytes)
+
+
+def boxes() -> None:
+    assert_type(encode_box({b"key": b"value"}), bytes)
+    reader = BoxReader(Limits(max_box_bytes=1024, max_unsent_bytes=2048))
+    assert_type(reader.feed(b"\0\3key"), list[Box])
+    assert_type(reader.feed(memoryview(b"\0\5value")), list[dict[bytes, bytes]])
+    assert_type(reader.pending_bytes, int)
+    assert_type(Limits().max_box_bytes, int)
