@@ -100,18 +100,20 @@ class Options:
             DefinitionError: the name or a code is empty or too long, an error can't travel, or
                 two of this class's errors have one code.
         """
-        errors = {} if errors is None else errors
-        fatal_errors = {} if fatal_errors is None else fatal_errors
+        # Pydantic's metaclass keeps type checkers from seeing class keywords, so they are seen here.
+        declared_in: tuple[Any, ...] = tuple(
+            {} if declared is None else declared for declared in (errors, fatal_errors)
+        )
         if name is not None:
             _check_length(f"{owner}: the name", name)
         if not (requires_answer is None or isinstance(requires_answer, bool)):
             raise DefinitionError(f"{owner}: requires_answer= is True or False")
-        if not (isinstance(errors, Mapping) and isinstance(fatal_errors, Mapping)):
+        if not all(isinstance(declared, Mapping) for declared in declared_in):
             raise DefinitionError(
                 f"{owner}: errors= and fatal_errors= are dicts of exception classes and codes"
             )
         own: dict[type[Exception], DeclaredError] = {}
-        for declared, is_fatal in ((errors, False), (fatal_errors, True)):
+        for declared, is_fatal in zip(declared_in, (False, True), strict=True):
             for error_type, code in declared.items():
                 _check_error(owner, error_type)
                 _check_length(f"{owner}: the code of {error_type.__name__}", code)
