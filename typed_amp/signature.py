@@ -100,7 +100,7 @@ class Options:
             DefinitionError: the name or a code is empty or too long, an error can't travel, or
                 two of this class's errors have one code.
         """
-        # Pydantic's metaclass keeps type checkers from seeing class keywords, so they are seen here.
+        # Type checkers don't see class keywords behind pydantic's metaclass.
         declared_in: tuple[Any, ...] = tuple(
             {} if declared is None else declared for declared in (errors, fatal_errors)
         )
