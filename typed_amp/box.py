@@ -115,7 +115,9 @@ def printable(data: bytes) -> str:
     What comes out never breaks a log line or a terminal, whatever went in.
     """
     text = data.decode("utf-8", "backslashreplace")
-    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)
 
 
 def encode_pairs(box: Mapping[bytes, bytes]) -> bytes:
@@ -271,6 +273,12 @@ class BoxReader:
             key_end = position + 2 + key_length
             value_start = key_end + 2
             if value_start > end:
+                if value_start + 2 - start > max_box_bytes:
+                    return self._violated(
+                        f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
+                        start,
+                        boxes,
+                    )
                 needed = value_start - position
                 break
             value_end = value_start + (data[key_end] << 8 | data[key_end + 1])

@@ -125,7 +125,8 @@ class ProtocolViolationError(AmpError, ConnectionError):
     def __init__(
         self, reason: str, offset: int | None = None, boxes: Sequence[dict[bytes, bytes]] = ()
     ) -> None:
-        super().__init__(reason, offset, boxes)
+        super().__init__()
+        self.args = reason, offset, boxes  # OSError would take them for an errno
         self.reason = reason
         self.offset = offset
         self.boxes = boxes
@@ -156,7 +157,8 @@ class CallTimeoutError(AmpError, TimeoutError):
     """
 
     def __init__(self, command: str, timeout: float) -> None:
-        super().__init__(command, timeout)
+        super().__init__()
+        self.args = command, timeout  # OSError would take them for an errno
         self.command = command
         self.timeout = timeout
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Self
+from typing import TYPE_CHECKING, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["Server", "run", "serve", "serve_unix"]
 
 S = TypeVar("S", default=None)
+A = TypeVar("A", bound=tuple[str, int] | str, default=tuple[str, int])
 
 _logger = logging.getLogger("typed_amp")
 
 
-class Server(Generic[S]):
+class Server(Generic[S, A]):
     """A listening socket, or several, and the connections that came in by it.
 
     Made by `serve` and `serve_unix`, never by hand. `async with` closes it at the end.
@@ -47,14 +48,14 @@ class Server(Generic[S]):
         self._drain_timeout = drain_timeout
         self._connections: set[Connection[S]] = set()
         self._listener: asyncio.Server
-        self._addresses: tuple[tuple[str, int] | str, ...] = ()
+        self._addresses: tuple[A, ...] = ()
         self._socket_files: dict[str, tuple[int, int]] = {}
         self._is_closing = False
         self._closed = asyncio.Event()
 
     @property
-    def addresses(self) -> Sequence[tuple[str, int] | str]:
-        """Where it listens: `(host, port)` pairs, or Unix paths.
+    def addresses(self) -> Sequence[A]:
+        """Where it listens: `(host, port)` pairs, or Unix paths with `serve_unix`.
 
         The ports are the real ones, also where port 0 was asked for. A name such as "localhost"
         may stand for several addresses; with port 0 each has a port of its own.
@@ -146,7 +147,7 @@ class Server(Generic[S]):
     def _listening(self, listener: asyncio.Server) -> None:
         self._listener = listener
         names = [address_of(socket.getsockname()) for socket in listener.sockets]
-        self._addresses = tuple(name for name in names if name is not None)
+        self._addresses = tuple(cast("A", name) for name in names if name is not None)
         for name in names:
             if isinstance(name, str) and not name.startswith("\0"):
                 status = Path(name).stat()
@@ -203,7 +204,7 @@ def serve_unix(
     ssl: SSLContext | None = None,
     limits: Limits | None = None,
     drain_timeout: float = DRAIN_TIMEOUT,
-) -> Opening[Server[S]]:
+) -> Opening[Server[S, str]]:
     """Serve a router over a Unix socket. Everything else is as with `serve`.
 
     A socket that an earlier server left behind at the path is replaced. The file is removed when
@@ -220,8 +221,8 @@ def serve_unix(
         OSError: there is something at the path that is no socket, or it can't be made there.
     """
 
-    async def open_server() -> Server[S]:
-        server: Server[S] = Server(router, limits=limits, drain_timeout=drain_timeout)
+    async def open_server() -> Server[S, str]:
+        server: Server[S, str] = Server(router, limits=limits, drain_timeout=drain_timeout)
         loop = asyncio.get_running_loop()
         server._listening(await loop.create_unix_server(server._new_protocol, path, ssl=ssl))
         return server

@@ -289,13 +289,13 @@ async def servers(tls: ssl.SSLContext) -> None:
     assert_type(await serve(router, "localhost", 0), Server[Session])
     assert_type(await serve(router, ["127.0.0.1", "::1"], 0, ssl=tls), Server[Session])
     assert_type(await serve(router, None, 0), Server[Session])
-    assert_type(await serve_unix(router, "/run/amp"), Server[Session])
-    assert_type(await serve_unix(Router(), Path("/run/amp")), Server[None])
+    assert_type(await serve_unix(router, "/run/amp"), Server[Session, str])
+    assert_type(await serve_unix(Router(), Path("/run/amp")), Server[None, str])
     async with serve_unix(router, "/run/amp") as unix_server:
-        assert_type(unix_server, Server[Session])
+        assert_type(unix_server, Server[Session, str])
     async with serve(router, "localhost", 0, drain_timeout=2.5) as server:
         assert_type(server, Server[Session])
-        assert_type(server.addresses, Sequence[tuple[str, int] | str])
+        assert_type(server.addresses, Sequence[tuple[str, int]])
         assert_type(server.connections, Sequence[Connection[Session]])
         assert_type([connection.state for connection in server.connections], list[Session])
         assert_type(await server.serve_forever(), None)

@@ -319,7 +319,7 @@ async def servers() -> None:
     await serve_unix(Router(), 8000)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     print(serve(Router(), "localhost", 0).addresses)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     server: Server = await serve(Router(state=Session), "localhost", 0)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
-    print(server.addresses[0].host)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
+    print(server.addresses[0].host)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     server.addresses = []  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     server.connections.append(None)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     await server.connections  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
