@@ -21,7 +21,17 @@ from typing import (
     get_origin,
 )
 
-from pydantic import SecretBytes, SecretStr, TypeAdapter
+from pydantic import (
+    AwareDatetime,
+    EncodedBytes,
+    EncodedStr,
+    FutureDatetime,
+    PastDatetime,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+)
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError
 
@@ -57,9 +67,13 @@ _SCALARS: Final[dict[Any, Codec[Any]]] = {
     float: FloatCodec(),
     Decimal: DecimalCodec(),
     datetime: DateTimeCodec(),
-    SecretStr: SecretCodec(SecretStr),
-    SecretBytes: SecretCodec(SecretBytes),
+    AwareDatetime: DateTimeCodec(),
+    FutureDatetime: DateTimeCodec(),
+    PastDatetime: DateTimeCodec(),
 }
+
+_NEVER_NUMBERS: Final = ("date", "time", "date-time", "duration")
+"""Formats of JSON strings of which pydantic reads bare numbers too, as seconds or days."""
 
 _COLLECTIONS: Final = (list, tuple, set, frozenset)
 
@@ -111,16 +125,23 @@ def codec_for(
         if isinstance(mark, Codec):
             return mark
         if isinstance(mark, Json):
-            return JsonCodec(annotation)
+            return _json_codec(annotation)
+        if isinstance(mark, (EncodedBytes, EncodedStr)):
+            # Base64 and the like: the model decodes what is written, so the text of it is written.
+            return JsonStringCodec(Annotated[(annotation, *metadata)], read_here=False)
         if isinstance(mark, type) and issubclass(mark, (Codec, Json)):
             raise DefinitionError(f"{mark.__name__} stands there as a class; write an instance")
-    if annotation in _COLLECTIONS:
-        raise DefinitionError(f"say of what it is a {annotation.__name__}")
     origin = get_origin(annotation)
+    if annotation in _COLLECTIONS or (origin in _COLLECTIONS and not get_args(annotation)):
+        raise DefinitionError(
+            f"say of what it is a {_shown(origin or annotation)}, or put Json() beside it in"
+            " Annotated[...]"
+        )
     if origin in _COLLECTIONS:
         return _collection_codec(annotation, origin, rows)
     codec = (
         _scalar_codec(annotation)
+        or _secret_codec(annotation, rows)
         or rows(annotation, None)
         or _json_string_codec(annotation, metadata)
     )
@@ -142,14 +163,36 @@ def _collection_codec(
             " number of them; put Json() beside it in Annotated[...]"
         )
     element, metadata, is_optional = split_annotated(element)
+    is_marked = any(isinstance(mark, (Codec, Json)) for mark in metadata)
     if is_optional:
         raise DefinitionError(
             f"{_shown(annotation)} has no codec: AMP's lists have no None; put Json() beside it"
             " in Annotated[...]"
         )
-    if not metadata and (codec := rows(element, origin)):
+    if not is_marked and (codec := rows(element, origin)):
         return codec
     return ListCodec(origin, codec_for(element, metadata, rows))
+
+
+def _secret_codec(
+    annotation: Any, rows: Callable[[Any, Any], Codec[Any] | None]
+) -> Codec[Any] | None:
+    if get_origin(annotation) is None and isinstance(annotation, type):
+        if issubclass(annotation, SecretStr):
+            return SecretCodec(annotation, TextCodec())
+        if issubclass(annotation, SecretBytes):
+            return SecretCodec(annotation, BytesCodec())
+    hidden = getattr(annotation, "_inner_schema", None) and get_args(annotation)
+    if get_origin(annotation) is Secret and hidden:
+        return SecretCodec(annotation, codec_for(*split_annotated(hidden[0])[:2], rows))
+    return None
+
+
+def _json_codec(annotation: Any) -> Codec[Any]:
+    try:
+        return JsonCodec(annotation)
+    except PydanticUserError as error:
+        raise DefinitionError(f"pydantic has no JSON for {_shown(annotation)}: {error}") from None
 
 
 def _scalar_codec(annotation: Any) -> Codec[Any] | None:
@@ -178,21 +221,23 @@ def _literal_codec(annotation: Any, values: tuple[Any, ...]) -> Codec[Any]:
 
 
 def _json_string_codec(annotation: Any, metadata: tuple[Any, ...]) -> Codec[Any] | None:
-    if _is_json_string(annotation):
-        return JsonStringCodec(annotation, read_here=True)
+    schema = _json_string_schema(annotation)
+    if schema is not None:
+        may_be_number = schema.get("format") not in _NEVER_NUMBERS
+        return JsonStringCodec(annotation, read_here=True, may_be_number=may_be_number)
     annotated = Annotated[(annotation, *metadata)] if metadata else annotation
-    if metadata and _is_json_string(annotated):
+    if metadata and _json_string_schema(annotated) is not None:
         return JsonStringCodec(annotated, read_here=False)
     return None
 
 
-def _is_json_string(annotation: Any) -> bool:
+def _json_string_schema(annotation: Any) -> dict[str, Any] | None:
     try:
         adapter = TypeAdapter(annotation)
         schemas = [adapter.json_schema(mode=mode) for mode in ("validation", "serialization")]
     except (PydanticUserError, PydanticSerializationError, TypeError):
-        return False
-    return all(schema.get("type") == "string" for schema in schemas)
+        return None
+    return schemas[0] if all(schema.get("type") == "string" for schema in schemas) else None
 
 
 def _unwrap_alias(annotation: Any) -> Any:

@@ -24,7 +24,7 @@ from typing import (
     TypeVar,
 )
 
-from pydantic import SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from typed_amp.box import MAX_VALUE_LENGTH
@@ -116,6 +116,8 @@ class BytesCodec(Codec[bytes]):
     """The bytes themselves (Twisted's `String`)."""
 
     def encode(self, value: bytes) -> bytes:
+        if not isinstance(value, bytes):
+            raise EncodeError(f"a {type(value).__name__} where bytes are declared")
         return value
 
     def decode(self, data: bytes) -> bytes:
@@ -162,6 +164,8 @@ class FloatCodec(Codec[float]):
     _FORM: Final = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|inf|nan)")
 
     def encode(self, value: float) -> bytes:
+        if isinstance(value, int):  # which type checkers take for a float, and dataclasses keep
+            value = float(value)
         return float.__repr__(value).encode()
 
     def decode(self, data: bytes) -> float:
@@ -178,7 +182,7 @@ class DecimalCodec(Codec[Decimal]):
     )
 
     def encode(self, value: Decimal) -> bytes:
-        return str(value).encode()
+        return Decimal.__str__(value).encode()
 
     def decode(self, data: bytes) -> Decimal:
         if not self._FORM.fullmatch(data):
@@ -221,8 +225,8 @@ class DateTimeCodec(Codec[datetime]):
         try:
             zone = timezone(-offset if sign == b"-" else offset)
             return datetime(year, month, day, hour, minute, second, microsecond, zone)
-        except ValueError as error:
-            raise DecodeError(f"no such date, time or time zone: {error}") from None
+        except ValueError:
+            raise DecodeError("no such date, time or time zone") from None
 
 
 class PathCodec(Codec[PurePath]):
@@ -237,22 +241,23 @@ class PathCodec(Codec[PurePath]):
         self._text = TextCodec()
 
     def encode(self, value: PurePath) -> bytes:
-        return self._text.encode(str(value))
+        return self._text.encode(PurePath.__str__(value))
 
     def decode(self, data: bytes) -> PurePath:
         return self._path_type(self._text.decode(data))
 
 
 class SecretCodec(Codec[Any]):
-    """What a `SecretStr` or a `SecretBytes` hides. It travels in clear: use TLS.
+    """What a pydantic secret hides. It travels in clear: use TLS.
 
     Args:
-        secret_type: `SecretStr` or `SecretBytes`.
+        secret_type: `SecretStr`, `SecretBytes`, a subclass of theirs, or a `Secret[T]`.
+        beneath: the codec of what it hides.
     """
 
-    def __init__(self, secret_type: type[SecretStr | SecretBytes]) -> None:
-        self._secret_type: Callable[[Any], Any] = secret_type
-        self._beneath: Codec[Any] = TextCodec() if secret_type is SecretStr else BytesCodec()
+    def __init__(self, secret_type: Callable[[Any], Any], beneath: Codec[Any]) -> None:
+        self._secret_type = secret_type
+        self._beneath = beneath
 
     def encode(self, value: Any) -> bytes:
         return self._beneath.encode(value.get_secret_value())
@@ -296,7 +301,7 @@ class JsonCodec(Codec[Any]):
         self._adapter: TypeAdapter[Any] = TypeAdapter(json_type)
 
     def encode(self, value: Any) -> bytes:
-        return self._adapter.dump_json(value, warnings="error")
+        return self._adapter.dump_json(value, by_alias=True, warnings="error")
 
     def decode(self, data: bytes) -> Any:
         try:
@@ -311,9 +316,11 @@ class JsonStringCodec(Codec[Any]):
     Args:
         string_type: the type, with metadata of pydantic's where only they make it a string.
         read_here: whether the text becomes the type here. If not, the field's own model has to.
+        may_be_number: whether a bare number is a text of the type.
     """
 
-    def __init__(self, string_type: Any, *, read_here: bool) -> None:
+    def __init__(self, string_type: Any, *, read_here: bool, may_be_number: bool = True) -> None:
+        self._may_be_number = may_be_number
         self._adapter: TypeAdapter[Any] = TypeAdapter(string_type)
         self._read_here = read_here
         self._text = TextCodec()
@@ -328,6 +335,8 @@ class JsonStringCodec(Codec[Any]):
         text = self._text.decode(data)
         if not self._read_here:
             return text
+        if not self._may_be_number and text.strip("+-").replace(".", "", 1).isdecimal():
+            raise DecodeError("a bare number")
         try:
             return self._adapter.validate_json(to_json(text), strict=True)
         except ValidationError as error:

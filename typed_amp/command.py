@@ -91,7 +91,11 @@ class Command(BaseModel, Generic[R]):
         requires_answer: bool | None = None,
         **config: Any,
     ) -> None:
-        super().__init_subclass__(**config)
+        if config:
+            raise DefinitionError(
+                f"{cls.__qualname__}: Command takes no class keyword {next(iter(config))!r}"
+            )
+        super().__init_subclass__()
 
     @classmethod
     def __pydantic_init_subclass__(
@@ -104,10 +108,6 @@ class Command(BaseModel, Generic[R]):
         **config: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**config)
-        if config:
-            raise DefinitionError(
-                f"{cls.__qualname__}: Command takes no class keyword {next(iter(config))!r}"
-            )
         parents = [vars(base).get("__amp_options__") for base in cls.__mro__[1:]]
         origin = cls.__pydantic_generic_metadata__["origin"]
         if name is None and origin is not None and issubclass(origin, Command):
@@ -177,7 +177,7 @@ def _answer_type(command: type[Command[Any]], namespace: Mapping[str, Any] | Non
             continue
         values = [substitute(value, arguments) for value in generic["args"]]
         if origin is Command:
-            return _resolved(values[0], owner, namespace)
+            return substitute(_resolved(values[0], owner, namespace), arguments)
         arguments = dict(
             zip(origin.__pydantic_generic_metadata__["parameters"], values, strict=True)
         )

@@ -89,7 +89,7 @@ class CommandError(AmpError):
         with contextlib.suppress(UnresolvedError):
             _work_out(cls, cls.__amp_namespace__)
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         super().__init__()
         type(self).__amp_fields_plan__()  # completes the model, if that had to wait
         validator = type(self).__amp_model__.__pydantic_validator__

@@ -104,7 +104,8 @@ class DecodeError(AmpError, ValueError):
         self.location = location
 
     def __str__(self) -> str:
-        where = ".".join(map(str, self.location))
+        # A location may hold keys that the peer chose.
+        where = ".".join(ascii(str(step))[1:-1] for step in self.location)
         return f"{where}: {self.reason}" if where else self.reason
 
 

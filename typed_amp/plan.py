@@ -8,6 +8,7 @@ Models are pydantic models, dataclasses of the standard library and pydantic's d
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import (
     TYPE_CHECKING,
@@ -83,6 +84,12 @@ class Plan:
         self.is_complete: bool = False
         self.is_being_made: bool = False
 
+    def accepts(self, value: Any) -> bool:
+        """Whether a value is of the model, or of the same generic model without parameters, which
+        type checkers can't tell apart."""
+        generic = getattr(self.model, "__pydantic_generic_metadata__", None)
+        return isinstance(value, (generic and generic["origin"]) or self.model)
+
     def complete(self, fields: Iterable[Field], validate: Callable[[Any], Any]) -> None:
         """Compile the two functions.
 
@@ -94,7 +101,7 @@ class Plan:
         source = "\n".join([*self._encode_source(), *self._decode_source()])
         namespace: dict[str, Any] = {"plan": self, "validate": validate}
         for index, field in enumerate(self.fields):
-            namespace[f"encode_{index}"] = field.codec.encode
+            namespace[f"encode_{index}"] = _checked(field.codec)
             namespace[f"decode_{index}"] = field.codec.decode
         # The source is made of field names and keys that Python itself has taken or quoted.
         exec(compile(source, f"<plan of {self.model.__qualname__}>", "exec"), namespace)  # noqa: S102
@@ -168,7 +175,7 @@ class Plan:
             at: the index of the field at work.
             error: what went wrong there.
         """
-        if not isinstance(model, self.model):
+        if not self.accepts(model):
             return EncodeError(f"a {type(model).__name__} is no {self.model.__qualname__}")
         if not self.fields:
             return error
@@ -182,9 +189,10 @@ class Plan:
             return EncodeError(f"{where}: there is no value (model_construct makes such models)")
         value = getattr(model, field.name)
         if isinstance(error, OverflowError):
-            length = len(field.codec.encode(value))
-            if length > MAX_VALUE_LENGTH:
-                return TooLongError(where, length, MAX_VALUE_LENGTH)
+            with contextlib.suppress(Exception):  # else it is the codec's own
+                length = len(field.codec.encode(value))
+                if length > MAX_VALUE_LENGTH:
+                    return TooLongError(where, length, MAX_VALUE_LENGTH)
         if isinstance(error, UnicodeEncodeError):
             return EncodeError(f"{where}: a text with surrogates, which UTF-8 can't write")
         return _with_cause(
@@ -203,7 +211,7 @@ class Plan:
             error: what went wrong there.
         """
         if isinstance(error, ValidationError):
-            return decode_error(error)
+            error = decode_error(error)
         if isinstance(error, _UnknownKeyError):
             return DecodeError("no such field", (printable(error.args[0]),))
         location = (self.fields[at].name,) if at < len(self.fields) else ()
@@ -227,12 +235,28 @@ class Plan:
                 raise _UnknownKeyError(key)
 
 
+def _checked(codec: Codec[Any]) -> Callable[[Any], bytes]:
+    """Hold a codec of the user's own to its promise."""
+    if type(codec).__module__.startswith("typed_amp."):
+        return codec.encode
+
+    def encode(value: Any) -> bytes:
+        data: object = codec.encode(value)
+        if not isinstance(data, bytes):
+            raise EncodeError(
+                f"{type(codec).__name__}.encode returned {type(data).__name__}, not bytes"
+            )
+        return data
+
+    return encode
+
+
 class _UnknownKeyError(Exception):
     """A key that is no field's, in a box for a model that forbids them."""
 
 
 _INLINE_ENCODE: Final = {
-    BytesCodec: "{value}",
+    BytesCodec: "{value} if type({value}) is bytes else encode_{index}({value})",
     TextCodec: "str.encode({value})",
 }
 """Codecs that are one expression, spared a call: it does what the codec's method does."""
@@ -240,7 +264,7 @@ _INLINE_ENCODE: Final = {
 _INLINE_DECODE: Final = {
     BytesCodec: "data",
     TextCodec: "data.decode()",
-    IntegerCodec: "int(data) if data.isdigit() and len(data) < 4000 else decode_{index}(data)",
+    IntegerCodec: "int(data) if data.isdigit() and len(data) < 640 else decode_{index}(data)",
 }
 
 
@@ -261,7 +285,7 @@ class RowsCodec(Codec[Any]):
         models = [value] if self._collection_type is None else value
         encode = self._plan.encode
         for model in models:
-            if not isinstance(model, self._plan.model):
+            if not self._plan.accepts(model):
                 raise EncodeError(
                     f"a {type(model).__name__} where {self._plan.model.__qualname__} is declared"
                 )
@@ -287,7 +311,8 @@ class RowsCodec(Codec[Any]):
 
 
 def _forbids_extra(model: type) -> bool:
-    config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", {})
+    is_pydantic = issubclass(model, BaseModel)
+    config = getattr(model, "model_config" if is_pydantic else "__pydantic_config__", {})
     return bool(config.get("extra") == "forbid")
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
+    Generic,
     TypeAlias,
     TypeVar,
     get_args,
@@ -49,12 +50,18 @@ class Key:
 
     Args:
         key: 1 to 255 bytes; a text is written in UTF-8.
+
+    Raises:
+        DefinitionError: it is neither bytes nor a text that UTF-8 can write.
     """
 
     __slots__ = ("key",)
 
     def __init__(self, key: str | bytes) -> None:
-        self.key: bytes = key.encode() if isinstance(key, str) else key
+        try:
+            self.key: bytes = key.encode() if isinstance(key, str) else bytes(memoryview(key))
+        except (TypeError, UnicodeEncodeError):
+            raise DefinitionError(f"Key() takes bytes or a text, not {key!r}") from None
 
     def __repr__(self) -> str:
         return f"Key({printable(self.key)!r})"
@@ -229,7 +236,7 @@ def _dataclass_fields(
         hints = get_type_hints(cls, localns=dict(namespace or {}), include_extras=True)
     except NameError as error:
         raise UnresolvedError(str(error)) from None
-    arguments = dict(zip(getattr(cls, "__parameters__", ()), get_args(model), strict=False))
+    arguments = _type_arguments(cls, get_args(model))
     for field in dataclasses.fields(cls):
         if not field.init:
             continue
@@ -271,6 +278,17 @@ def substitute(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
     values = tuple(arguments.get(parameter, parameter) for parameter in parameters)
     generic_type: Any = annotation
     return generic_type[values]
+
+
+def _type_arguments(cls: type, values: Iterable[Any]) -> dict[Any, Any]:
+    """Say what stands for each type parameter of a class and of its generic bases."""
+    arguments = dict(zip(getattr(cls, "__parameters__", ()), values, strict=False))
+    for base in getattr(cls, "__orig_bases__", ()):
+        origin = get_origin(base)
+        if isinstance(origin, type) and origin is not Generic:
+            given = [substitute(value, arguments) for value in get_args(base)]
+            arguments = {**_type_arguments(origin, given), **arguments}
+    return arguments
 
 
 def _is_open(annotation: Any) -> bool:

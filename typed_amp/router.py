@@ -151,9 +151,10 @@ class Router(Generic[S]):
     def on_disconnect(self, hook: ConnectionHook[S]) -> ConnectionHook[S]:
         """Run an async function for each connection that ended; a decorator.
 
-        It runs once the responders of the connection are done, and only if the hooks of
-        `on_connect` began. Calls on the connection fail by then. If a hook fails, that is logged
-        and the others still run.
+        Hooks run in the opposite order of their registration, as what `on_connect` built up is
+        taken down. They run once the responders of the connection are done, and only if the hooks
+        of `on_connect` began. Calls on the connection fail by then. If a hook fails, that is
+        logged and the others still run.
 
         Raises:
             DefinitionError: the function is not async, or doesn't take one argument.
@@ -203,9 +204,11 @@ class Router(Generic[S]):
         return [*included, *self._connect_hooks]
 
     def disconnect_hooks(self) -> Sequence[ConnectionHook[Any]]:
-        """Give the hooks of `on_disconnect`, included ones last: the order of unwinding."""
-        included = [hook for router in self._included for hook in router.disconnect_hooks()]
-        return [*self._disconnect_hooks, *included]
+        """Give the hooks of `on_disconnect`, in the order opposite to that of `on_connect`."""
+        included = [
+            hook for router in reversed(self._included) for hook in router.disconnect_hooks()
+        ]
+        return [*reversed(self._disconnect_hooks), *included]
 
     def _with_includers(self) -> set[Router[Any]]:
         routers: set[Router[Any]] = {self}

@@ -7,6 +7,7 @@ an object, never a question back.
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -35,7 +36,7 @@ from typed_amp.errors import (
     UnhandledCommandError,
     UnknownRemoteError,
 )
-from typed_amp.planning import is_model, plan_for
+from typed_amp.planning import UnresolvedError, is_model, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,7 +138,11 @@ class Options:
 def _check_length(what: str, text: Any) -> None:
     if not isinstance(text, str):
         raise DefinitionError(f"{what} must be a str, not {type(text).__name__}")
-    if not 0 < len(text.encode()) <= MAX_VALUE_LENGTH:
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError:
+        raise DefinitionError(f"{what} has surrogates, which UTF-8 can't write") from None
+    if not 0 < length <= MAX_VALUE_LENGTH:
         raise DefinitionError(f"{what} must have 1 to {MAX_VALUE_LENGTH:,} bytes")
 
 
@@ -199,6 +204,8 @@ class Signature(Generic[C_co, R_co]):
             DefinitionError: it can't work.
             UnresolvedError: it names classes that don't exist yet.
         """
+        if isinstance(answer, typing.TypeVar):
+            raise UnresolvedError(f"its answer is {answer}, a type parameter")
         if answer is not None and not is_model(answer):
             raise DefinitionError(
                 f"{command.__qualname__}: the answer is {answer!r}; it must be a pydantic model, a"
@@ -237,7 +244,7 @@ class Signature(Generic[C_co, R_co]):
                     f" {type(answer).__name__}"
                 )
             return head + b"\0\0"
-        if not isinstance(answer, self.answer.model):
+        if not self.answer.accepts(answer):
             raise EncodeError(
                 f"{self.title} is answered with a {self.answer.model.__qualname__}, but its"
                 f" responder returned a {type(answer).__name__}"

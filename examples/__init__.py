@@ -1,0 +1,1 @@
+"""Examples: small programs to read, run and take apart."""

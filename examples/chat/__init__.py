@@ -1,0 +1,1 @@
+"""A chat: the server calls its clients."""

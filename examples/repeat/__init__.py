@@ -1,0 +1,1 @@
+"""The smallest example: one command, one server, one client."""

@@ -1,0 +1,1 @@
+"""Twisted on one side, typed_amp on the other."""
