@@ -182,9 +182,9 @@ def _secret_codec(
             return SecretCodec(annotation, TextCodec())
         if issubclass(annotation, SecretBytes):
             return SecretCodec(annotation, BytesCodec())
-    hidden = getattr(annotation, "_inner_schema", None) and get_args(annotation)
-    if get_origin(annotation) is Secret and hidden:
-        return SecretCodec(annotation, codec_for(*split_annotated(hidden[0])[:2], rows))
+    if get_origin(annotation) is Secret:
+        hidden, metadata, _ = split_annotated(get_args(annotation)[0])
+        return SecretCodec(annotation, codec_for(hidden, metadata, rows))
     return None
 
 

@@ -117,7 +117,7 @@ class BytesCodec(Codec[bytes]):
 
     def encode(self, value: bytes) -> bytes:
         if not isinstance(value, bytes):
-            raise EncodeError(f"a {type(value).__name__} where bytes are declared")
+            raise EncodeError(f"a value of type {type(value).__name__} where bytes are declared")
         return value
 
     def decode(self, data: bytes) -> bytes:
@@ -148,7 +148,7 @@ class BooleanCodec(Codec[bool]):
             return b"True"
         if value is False:
             return b"False"
-        raise EncodeError(f"a {type(value).__name__} where bool is declared")
+        raise EncodeError(f"a value of type {type(value).__name__} where bool is declared")
 
     def decode(self, data: bytes) -> bool:
         if data == b"True":

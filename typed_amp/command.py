@@ -168,8 +168,10 @@ def _answer_type(command: type[Command[Any]], namespace: Mapping[str, Any] | Non
     arguments: dict[Any, Any] = {}
     owner = command
     for cls in command.__mro__:
-        if cls is Command or not issubclass(cls, Command):
+        if cls is Command:
             break
+        if not issubclass(cls, Command):
+            continue
         generic = cls.__pydantic_generic_metadata__
         origin = generic["origin"]
         if origin is None:

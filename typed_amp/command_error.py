@@ -78,6 +78,11 @@ class CommandError(AmpError):
                 )
             if name in vars(cls):
                 namespace[name] = vars(cls)[name]
+        namespace |= {
+            name: value
+            for name, value in vars(cls).items()
+            if hasattr(value, "decorator_info")  # a validator of pydantic's
+        }
         bases = tuple(
             base.__amp_model__ for base in cls.__bases__ if issubclass(base, CommandError)
         )

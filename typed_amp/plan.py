@@ -23,7 +23,6 @@ from typed_amp.box import (
     MAX_VALUE_LENGTH,
     Box,
     decode_boxes,
-    printable,
 )
 from typed_amp.codecs import (
     BytesCodec,
@@ -213,7 +212,8 @@ class Plan:
         if isinstance(error, ValidationError):
             error = decode_error(error)
         if isinstance(error, _UnknownKeyError):
-            return DecodeError("no such field", (printable(error.args[0]),))
+            key: bytes = error.args[0]
+            return DecodeError("no such field", (key.decode("utf-8", "backslashreplace"),))
         location = (self.fields[at].name,) if at < len(self.fields) else ()
         if isinstance(error, DecodeError):
             return DecodeError(error.reason, (*location, *error.location))

@@ -237,6 +237,9 @@ def _dataclass_fields(
     except NameError as error:
         raise UnresolvedError(str(error)) from None
     arguments = _type_arguments(cls, get_args(model))
+    for name, field in cls.__dataclass_fields__.items():  # type: ignore[attr-defined]
+        if isinstance(field.type, dataclasses.InitVar) or str(field.type).startswith("InitVar"):
+            raise DefinitionError(f"{cls.__qualname__}.{name}: an InitVar is no value to be sent")
     for field in dataclasses.fields(cls):
         if not field.init:
             continue

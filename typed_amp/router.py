@@ -200,15 +200,16 @@ class Router(Generic[S]):
 
     def connect_hooks(self) -> Sequence[ConnectionHook[Any]]:
         """Give the hooks of `on_connect`, included ones first."""
-        included = [hook for router in self._included for hook in router.connect_hooks()]
-        return [*included, *self._connect_hooks]
+        return [hook for router in self._with_included() for hook in router._connect_hooks]
 
     def disconnect_hooks(self) -> Sequence[ConnectionHook[Any]]:
         """Give the hooks of `on_disconnect`, in the order opposite to that of `on_connect`."""
-        included = [
-            hook for router in reversed(self._included) for hook in router.disconnect_hooks()
-        ]
-        return [*reversed(self._disconnect_hooks), *included]
+        hooks = [hook for router in self._with_included() for hook in router._disconnect_hooks]
+        return hooks[::-1]
+
+    def _with_included(self) -> list[Router[Any]]:
+        routers = [inner for router in self._included for inner in router._with_included()]
+        return list(dict.fromkeys([*routers, self]))
 
     def _with_includers(self) -> set[Router[Any]]:
         routers: set[Router[Any]] = {self}
@@ -255,6 +256,10 @@ def _check_function(function: Any, role: str, arguments: dict[int, str]) -> int:
         role: what it is to be, for the message.
         arguments: by how many it may take, the words for them.
     """
+    if isinstance(function, type):
+        raise DefinitionError(
+            f"{role} must be a function: {_place(function)} is a class. Give an instance of it"
+        )
     bare = function
     while isinstance(bare, functools.partial):
         bare = bare.func

@@ -141,7 +141,7 @@ def _check_length(what: str, text: Any) -> None:
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
-        raise DefinitionError(f"{what} has surrogates, which UTF-8 can't write") from None
+        raise DefinitionError(f"{what} must be a text without surrogates") from None
     if not 0 < length <= MAX_VALUE_LENGTH:
         raise DefinitionError(f"{what} must have 1 to {MAX_VALUE_LENGTH:,} bytes")
 
@@ -152,11 +152,10 @@ def _check_error(owner: str, error_type: Any) -> None:
     if issubclass(error_type, CommandError):
         return
     try:
-        signature = inspect.signature(error_type)
-    except ValueError:
-        return  # builtins written in C often have none
-    try:
-        signature.bind("description")
+        try:
+            inspect.signature(error_type).bind("description")
+        except ValueError:  # what is written in C has no signature, and no side effects either
+            error_type("description")
     except TypeError:
         raise DefinitionError(
             f"{owner}: {error_type.__name__} can't be made from its text alone, so it can't be"
