@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -317,6 +317,32 @@ def test_refused_json_says_where_and_why_and_not_what() -> None:
     assert "a: Input should be a valid integer" in str(caught.value)
     assert "b: Input should be a valid integer" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+def test_the_tag_of_refused_json_is_not_told() -> None:
+    codec = JsonCodec(Annotated[Cat | Dog, Field(discriminator="kind")])
+    assert codec.decode(b'{"kind":"dog"}') == Dog(kind="dog")
+    with pytest.raises(DecodeError) as caught:
+        codec.decode(b'{"kind":"secret"}')
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_has_no_nan_that_comes_back_as_something_else(value: float) -> None:
+    codec = JsonCodec(dict[str, float])
+    try:
+        data = codec.encode({"a": value})
+    except EncodeError:
+        return
+    assert same(codec.decode(data), {"a": value})
 
 
 def test_refused_json_breaks_no_log_line() -> None:

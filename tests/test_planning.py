@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Generic, Optional, TypeVar
 import pytest
 from pydantic import BaseModel, Field, RootModel, create_model
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.dataclasses import rebuild_dataclass
 
 from tests.typed_values import Page, PlainPage, PlainRow, Row, Tree, carrier, read, write
 from typed_amp import Command, DefinitionError, Json, Key
@@ -330,6 +331,23 @@ def test_dataclasses_within_a_function_may_be_named_as_text() -> None:
 
     command = Carry(outer=Outer([Inner(1)]))
     assert read(Carry, write(command)) == command
+
+
+def test_a_pydantic_dataclass_of_a_function_is_whole_outside_of_it() -> None:
+    def define() -> tuple[Any, Any]:
+        class Inner(BaseModel):
+            number: int
+
+        @pydantic_dataclass
+        class Outer:
+            inners: "list[Inner]"
+
+        rebuild_dataclass(Outer)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        return Outer, Inner
+
+    outer, inner = define()
+    value = outer([inner(number=1)])
+    assert read(outer, write(value)) == value
 
 
 def test_json_of_a_class_that_holds_itself() -> None:

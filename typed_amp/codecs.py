@@ -301,7 +301,9 @@ class JsonCodec(Codec[Any]):
         self._adapter: TypeAdapter[Any] = TypeAdapter(json_type)
 
     def encode(self, value: Any) -> bytes:
-        return self._adapter.dump_json(value, by_alias=True, warnings="error")
+        # Not dump_json(): it turns nan and inf into null, which is read as something else.
+        data = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
+        return to_json(data, inf_nan_mode="constants")
 
     def decode(self, data: bytes) -> Any:
         try:
@@ -403,8 +405,15 @@ class Json:
 def decode_error(error: ValidationError) -> DecodeError:
     """Say what pydantic refused: where and why, never the value."""
     details = error.errors(include_url=False, include_context=False, include_input=False)
+    for detail in details:
+        if detail["type"] in _TELLING:
+            detail["msg"] = "Input should be one of the declared kinds"
     if len(details) == 1:
         return DecodeError(details[0]["msg"], details[0]["loc"])
     return DecodeError(
         "; ".join(str(DecodeError(detail["msg"], detail["loc"])) for detail in details)
     )
+
+
+_TELLING: Final = ("union_tag_invalid",)
+"""Pydantic's types of errors whose text quotes the value."""

@@ -167,9 +167,7 @@ def _answer_type(command: type[Command[Any]], namespace: Mapping[str, Any] | Non
     """
     arguments: dict[Any, Any] = {}
     owner = command
-    for cls in command.__mro__:
-        if cls is Command:
-            break
+    for cls in command.__mro__[: command.__mro__.index(Command)]:
         if not issubclass(cls, Command):
             continue
         generic = cls.__pydantic_generic_metadata__

@@ -7,7 +7,6 @@ looks for them; its fields go beside them as further keys, which Twisted ignores
 from __future__ import annotations
 
 import contextlib
-import inspect
 import types
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -71,7 +70,7 @@ class CommandError(AmpError):
             "__annotations__": annotations,
         }
         for name in annotations:
-            if hasattr(CommandError, name) and not inspect.isroutine(annotations[name]):
+            if hasattr(CommandError, name):
                 raise DefinitionError(
                     f"{cls.__qualname__}.{name}: every exception has a {name} already. Name the"
                     f' field otherwise, with Annotated[..., Key("{name}")]'

@@ -176,8 +176,6 @@ class Plan:
         """
         if not self.accepts(model):
             return EncodeError(f"a {type(model).__name__} is no {self.model.__qualname__}")
-        if not self.fields:
-            return error
         field = self.fields[at]
         where = f"{self.model.__qualname__}.{field.name}"
         if isinstance(error, TooLongError):
@@ -188,10 +186,9 @@ class Plan:
             return EncodeError(f"{where}: there is no value (model_construct makes such models)")
         value = getattr(model, field.name)
         if isinstance(error, OverflowError):
-            with contextlib.suppress(Exception):  # else it is the codec's own
+            with contextlib.suppress(OverflowError):  # else it is the codec's own
                 length = len(field.codec.encode(value))
-                if length > MAX_VALUE_LENGTH:
-                    return TooLongError(where, length, MAX_VALUE_LENGTH)
+                return TooLongError(where, length, MAX_VALUE_LENGTH)
         if isinstance(error, UnicodeEncodeError):
             return EncodeError(f"{where}: a text with surrogates, which UTF-8 can't write")
         return _with_cause(

@@ -29,6 +29,7 @@ from typed_amp.plan import Field, Plan, RowsCodec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from types import FrameType
 
     from pydantic.fields import FieldInfo
 
@@ -146,12 +147,13 @@ def local_names() -> Mapping[str, Any] | None:
     class is made.
     """
     frame = sys._getframe(1)
-    while frame.f_back is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in ("typed_amp", "pydantic"):
-            break
+    while frame.f_back is not None and _is_ours(frame):
         frame = frame.f_back
     return None if frame.f_locals is frame.f_globals else dict(frame.f_locals)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] in ("typed_amp", "pydantic")
 
 
 _RawField: TypeAlias = tuple[str, Any, tuple[Any, ...], bool, Any]
@@ -231,20 +233,29 @@ def _pydantic_validator(cls: type[BaseModel]) -> Callable[[Any], Any]:
 def _dataclass_fields(
     model: Any, cls: type, namespace: Mapping[str, Any] | None
 ) -> Iterable[_RawField]:
-    infos: Mapping[str, FieldInfo] | None = getattr(cls, "__pydantic_fields__", None)
+    infos: Mapping[str, FieldInfo] = {}
+    if getattr(cls, "__pydantic_complete__", False):
+        infos = getattr(cls, "__pydantic_fields__", {})
     try:
-        hints = get_type_hints(cls, localns=dict(namespace or {}), include_extras=True)
+        hints: Mapping[str, Any]
+        if all(field.name in infos for field in dataclasses.fields(cls) if field.init):
+            hints = {name: info.annotation for name, info in infos.items()}
+        else:
+            hints = get_type_hints(cls, localns=dict(namespace or {}), include_extras=True)
     except NameError as error:
         raise UnresolvedError(str(error)) from None
     arguments = _type_arguments(cls, get_args(model))
     for name, field in cls.__dataclass_fields__.items():  # type: ignore[attr-defined]
-        if isinstance(field.type, dataclasses.InitVar) or str(field.type).startswith("InitVar"):
-            raise DefinitionError(f"{cls.__qualname__}.{name}: an InitVar is no value to be sent")
+        is_init_var = repr(field._field_type) == "_FIELD_INITVAR"
+        if is_init_var and field.default is dataclasses.MISSING:
+            raise DefinitionError(
+                f"{cls.__qualname__}.{name}: an InitVar can't be sent; give it a default"
+            )
     for field in dataclasses.fields(cls):
         if not field.init:
             continue
         annotation = substitute(hints[field.name], arguments)
-        if infos is not None and field.name in infos:
+        if field.name in infos:
             info = infos[field.name]
             default = info.default if info.default_factory is None else info
             yield field.name, annotation, tuple(info.metadata), info.is_required(), default

@@ -1,0 +1,1 @@
+"""typed_amp against Twisted itself: another process, real sockets, either side calling."""

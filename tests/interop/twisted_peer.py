@@ -1,0 +1,319 @@
+"""A Twisted program that serves or calls typed_amp, for as long as its stdin is open.
+
+As a server it prints where it listens, in one JSON line. As a client it reads a request, a JSON
+line, connects to where that says, plays the scenario that it names, and prints what came of it.
+
+    python -m tests.interop.twisted_peer server|client DIRECTORY
+
+The directory holds the certificates that `conftest` makes.
+"""
+
+# mypy: disable-error-code="no-untyped-call,misc"
+
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet import endpoints as twisted_endpoints
+from twisted.internet import reactor as twisted_reactor
+from twisted.internet import ssl as twisted_ssl
+from twisted.internet import stdio as twisted_stdio
+from twisted.internet.protocol import Factory
+from twisted.protocols import amp
+from twisted.protocols.basic import LineReceiver
+from twisted.python.filepath import FilePath
+
+from tests.interop import twisted_commands as commands
+from tests.interop.values import CASES, OPTIONALS, described
+
+# Interfaces of zope's, which type checkers don't follow.
+endpoints: Any = twisted_endpoints
+reactor: Any = twisted_reactor
+ssl: Any = twisted_ssl
+stdio: Any = twisted_stdio
+
+
+class Peer(amp.AMP):
+    """Either end of a connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+        self.gathered: list[tuple[int, Any]] = []
+        self.lost: Any = defer.Deferred()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        super().connectionLost(reason)
+        self.lost.callback(None)
+
+    @commands.EchoInteger.responder
+    @commands.EchoString.responder
+    @commands.EchoUnicode.responder
+    @commands.EchoFloat.responder
+    @commands.EchoBoolean.responder
+    @commands.EchoDecimal.responder
+    @commands.EchoDateTime.responder
+    @commands.EchoPath.responder
+    @commands.EchoIntegers.responder
+    @commands.EchoStrings.responder
+    @commands.EchoDateTimes.responder
+    @commands.EchoPaths.responder
+    @commands.EchoNested.responder
+    @commands.EchoRows.responder
+    @commands.EchoRow.responder
+    @commands.EchoOptionals.responder
+    @commands.EchoLetter.responder
+    @commands.Strict.responder
+    @commands.Ping.responder
+    def echo(self, **fields: Any) -> dict[str, Any]:
+        return fields
+
+    @commands.Demanding.responder
+    def obey(self, value: int) -> dict[str, Any]:
+        return {}
+
+    @commands.Fail.responder
+    def fail(self, error: str) -> dict[str, Any]:
+        error_type = getattr(commands, error, None) or getattr(builtins, error)
+        raise error_type("said the peer, é")
+
+    @commands.Wait.responder
+    def wait(self) -> Any:
+        return defer.Deferred()
+
+    @commands.Note.responder
+    def note(self, line: str) -> dict[str, Any]:
+        self.notes.append(line)
+        return {}
+
+    @commands.Notes.responder
+    def list_notes(self) -> dict[str, Any]:
+        return {"value": self.notes}
+
+    @commands.Subscribe.responder
+    def subscribe(self, lines: int) -> dict[str, Any]:
+        for number in range(lines):
+            reactor.callLater(0, self.callRemote, commands.Note, line=f"line {number}")
+        return {}
+
+    @commands.Gather.responder
+    def gather(self, number: int, total: int) -> Any:
+        answer: Any = defer.Deferred()
+        self.gathered.append((number, answer))
+        if len(self.gathered) == total:
+            reactor.callLater(0, self.answer_gathered)
+        return answer
+
+    def answer_gathered(self) -> None:
+        while self.gathered:
+            number, answer = self.gathered.pop()
+            answer.callback({"value": number})
+
+    @commands.Bounce.responder
+    async def bounce(self, left: int) -> dict[str, Any]:
+        if left == 0:
+            return {"value": 1}
+        answer = await self.callRemote(commands.Bounce, left=left - 1)
+        return {"value": answer["value"] + 1}
+
+    @commands.WhoAmI.responder
+    def who_am_i(self) -> dict[str, Any]:
+        certificate: Any = self.peerCertificate
+        return {"value": certificate.getSubject().commonName.decode()}
+
+
+# -- What the client does --------------------------------------------------------------------
+
+
+async def echo(peer: Peer, *, case: str) -> Any:
+    """Call a command with a value of `CASES`."""
+    name, value = CASES[case]
+    argument = getattr(commands, name).arguments[0][1]
+    value = [value] if name == "EchoRow" else for_argument(argument, value)
+    answer = await peer.callRemote(getattr(commands, name), value=value)
+    return described(answer["value"])
+
+
+async def optionals(peer: Peer, *, case: str) -> Any:
+    return described(await peer.callRemote(commands.EchoOptionals, **OPTIONALS[case]))
+
+
+async def call(peer: Peer, *, calls: list[tuple[str, dict[str, Any]]]) -> Any:
+    """Make calls one after the other, and say what came of each."""
+    return [
+        await outcome(peer.callRemote(getattr(commands, name), **arguments))
+        for name, arguments in calls
+    ]
+
+
+async def call_at_once(peer: Peer, *, calls: list[tuple[str, dict[str, Any]]]) -> Any:
+    """Make all calls, then say what came of each; the connection is to end thereby."""
+    outcomes = [
+        defer.ensureDeferred(outcome(peer.callRemote(getattr(commands, name), **arguments)))
+        for name, arguments in calls
+    ]
+    await peer.lost
+    return await defer.gatherResults(outcomes)
+
+
+async def gather(peer: Peer, *, total: int) -> list[int]:
+    """Give the numbers of `total` calls in the order of their answers."""
+    order: list[int] = []
+    answers = [
+        peer.callRemote(commands.Gather, number=number, total=total).addCallback(
+            lambda answer: order.append(answer["value"])
+        )
+        for number in range(total)
+    ]
+    await defer.gatherResults(answers)
+    return order
+
+
+async def load(peer: Peer, *, total: int) -> bool:
+    """Have many long values in flight."""
+    value = b"x" * 65_535
+    answers = [peer.callRemote(commands.EchoString, value=value) for _ in range(total)]
+    return all(answer["value"] == value for answer in await defer.gatherResults(answers))
+
+
+async def stay(peer: Peer) -> list[str]:
+    """Only answer, until the other side ends the connection. Give the notes that came."""
+    await peer.lost
+    return peer.notes
+
+
+SCENARIOS: Any = {
+    scenario.__name__: scenario
+    for scenario in (echo, optionals, call, call_at_once, gather, load, stay)
+}
+
+
+def for_argument(argument: Any, value: Any) -> Any:
+    """Make a plain value what an argument of Twisted's takes."""
+    if isinstance(argument, amp.Path):
+        return FilePath(value)
+    if isinstance(argument, amp.ListOf):
+        return [for_argument(argument.elementType, element) for element in value]
+    return value
+
+
+async def outcome(answer: Any) -> dict[str, Any]:
+    try:
+        return {"answer": None if answer is None else described(await answer)}
+    except Exception as error:
+        return {"error": type(error).__name__, "text": str(error)}
+
+
+async def play(directory: Path, request: dict[str, Any]) -> Any:
+    endpoint = client_endpoint(directory, **request["where"])
+    peer: Any = await endpoints.connectProtocol(endpoint, Peer())
+    try:
+        return await SCENARIOS[request["scenario"]](peer, **request["arguments"])
+    finally:
+        if peer.transport is not None:
+            peer.transport.loseConnection()
+        await peer.lost
+
+
+class Requests(LineReceiver):
+    """The requests on stdin. Their end is the end of the program."""
+
+    delimiter = b"\n"
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def lineReceived(self, line: bytes) -> None:
+        defer.ensureDeferred(self.answer(json.loads(line)))
+
+    async def answer(self, request: dict[str, Any]) -> None:
+        try:
+            self.say({"result": await play(self.directory, request)})
+        except Exception:
+            self.say({"failure": traceback.format_exc()})
+
+    def say(self, message: dict[str, Any]) -> None:
+        # Not by print: Twisted has made stdout one that doesn't block.
+        self.sendLine(json.dumps(message).encode())
+
+    def connectionLost(self, reason: Any = None) -> None:
+        reactor.stop()
+
+
+# -- Transports ------------------------------------------------------------------------------
+
+
+def client_endpoint(
+    directory: Path,
+    transport: str,
+    port: int = 0,
+    path: str = "",
+    certificate: str | None = None,
+) -> Any:
+    if transport == "unix":
+        return endpoints.UNIXClientEndpoint(reactor, path)
+    endpoint = endpoints.TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+    if transport == "tcp":
+        return endpoint
+    options = ssl.optionsForClientTLS(
+        "localhost",
+        trustRoot=ssl.trustRootFromCertificates([authority(directory)]),
+        clientCertificate=own_certificate(directory, certificate) if certificate else None,
+    )
+    return endpoints.wrapClientTLS(options, endpoint)
+
+
+async def listen(directory: Path) -> dict[str, Any]:
+    """Listen on every transport; say where."""
+    factory = Factory.forProtocol(Peer)
+    path = str(directory / "twisted.sock")
+    certificate = own_certificate(directory, "server")
+
+    async def port_of(endpoint: Any) -> int:
+        port: Any = await endpoint.listen(factory)
+        return int(port.getHost().port)
+
+    await endpoints.UNIXServerEndpoint(reactor, path).listen(factory)
+    local = {"interface": "127.0.0.1"}
+    return {
+        "unix": path,
+        "tcp": await port_of(endpoints.TCP4ServerEndpoint(reactor, 0, **local)),
+        "tls": await port_of(
+            endpoints.SSL4ServerEndpoint(reactor, 0, certificate.options(), **local)
+        ),
+        "mutual": await port_of(
+            endpoints.SSL4ServerEndpoint(
+                reactor, 0, certificate.options(authority(directory)), **local
+            )
+        ),
+    }
+
+
+def authority(directory: Path) -> Any:
+    return ssl.Certificate.loadPEM((directory / "authority.pem").read_bytes())
+
+
+def own_certificate(directory: Path, name: str) -> Any:
+    return ssl.PrivateCertificate.loadPEM((directory / f"{name}.pem").read_bytes())
+
+
+async def main(role: str, directory: Path) -> None:
+    requests = Requests(directory)
+    stdio.StandardIO(requests)
+    try:
+        requests.say(await listen(directory) if role == "server" else {})
+    except Exception:
+        traceback.print_exc()
+        reactor.stop()
+
+
+if __name__ == "__main__":
+    sys.set_int_max_str_digits(0)  # AMP's integers have as many digits as they like
+    reactor.callWhenRunning(lambda: defer.ensureDeferred(main(sys.argv[1], Path(sys.argv[2]))))
+    reactor.run()
