@@ -309,7 +309,7 @@ def test_reader_never_holds_more_than_one_box_within_the_limits(
 
 def test_default_limits_are_the_documented_ones() -> None:
     assert Limits() == Limits(
-        max_box_bytes=4 * 1024 * 1024, max_keys=1_024, max_unsent_bytes=64 * 1024 * 1024
+        max_box_bytes=4 * 1024 * 1024, max_keys=1_024, max_held_bytes=64 * 1024 * 1024
     )
     values = [b"v" * MAX_VALUE_LENGTH] * 60
     box = {b"%d" % i: value for i, value in enumerate(values)}

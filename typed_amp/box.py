@@ -90,10 +90,10 @@ class Limits:
             lengths announce it, before it is stored.
         max_keys: the most keys in one box. 1,024: ten times what Apache allows headers in a
             request, and few enough that a box of the shortest keys is no burden.
-        max_unsent_bytes: the most bytes of answers that wait to be written. A peer that asks and
-            doesn't read its answers is not read from any more: beyond 64 KiB if this side waits
-            for no answer of the peer's, and beyond this limit if it does, since they could not
-            arrive otherwise. 64 MiB: a thousand of AMP's longest values.
+        max_held_bytes: the most bytes of commands that are read and wait, because the peer doesn't
+            take the answers to earlier ones. Beyond it, and at once if this side waits for no
+            answer of the peer's, nothing more is read until it does. 64 MiB: a thousand of AMP's
+            longest values.
 
     Raises:
         ValueError: a limit is not positive.
@@ -101,7 +101,7 @@ class Limits:
 
     max_box_bytes: int = 4 * 1024 * 1024
     max_keys: int = 1_024
-    max_unsent_bytes: int = 64 * 1024 * 1024
+    max_held_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -8,6 +8,7 @@ transport comes about the client's or the server's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeAlias, cast
@@ -51,8 +52,8 @@ DRAIN_TIMEOUT: Final = 10.0
 _FLUSH_TIMEOUT: Final = 5.0
 """How many seconds the last answers may take to go out, once all responders are done."""
 
-_MAX_HELD_ASKS: Final = 1_000
-"""How many commands may wait for the hooks of `Router.on_connect`."""
+_LINGER_TIMEOUT: Final = 1.0
+"""How many seconds a peer that was answered has to close its own side."""
 
 _logger = logging.getLogger("typed_amp")
 
@@ -97,13 +98,14 @@ class Connection(Generic[S]):
         )
         self._greeting: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
+        self._is_asked = False
         self._has_begun = False
         self._is_reading = True
         self._is_violated = False
         self._is_draining = False
         self._is_shut = False
         self._drain_timer: asyncio.TimerHandle | None = None
-        self._abort_timer: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self._lost_cause: BaseException | None = None
         self._finished = asyncio.Event()
 
@@ -133,7 +135,7 @@ class Connection(Generic[S]):
             DefinitionError: the command names classes that don't exist.
         """
         signature = command.__amp_own_signature__ or command.__amp_signature__()
-        if self._is_shut:
+        if self._is_shut or self._is_violated:
             raise self._lost(signature.title)
         waiter: _Waiter = self._loop.create_future()
         if signature.requires_answer:
@@ -165,6 +167,7 @@ class Connection(Generic[S]):
             if timer is not None:
                 timer.cancel()
         if type(box) is dict:
+            self._unsent.discard(waiter)
             if ERROR in box:
                 raise signature.error_from(box)
             answer: R = signature.decode_answer(box)
@@ -206,14 +209,7 @@ class Connection(Generic[S]):
         self._is_draining = True
         self._responses.close()
         self._check_drained()
-        if self._is_shut:
-            return
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-        if drain_timeout <= 0:
-            self._responses.cancel()
-        else:
-            self._drain_timer = self._loop.call_later(drain_timeout, self._responses.cancel)
+        self._cancel_responders_in(drain_timeout)
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended: its responders and hooks are done as well.
@@ -287,13 +283,15 @@ class Connection(Generic[S]):
             self._lost_cause = error
             self._shut()
             return
-        if self._router.connect_hooks():
+        if not self._router.connect_hooks():
+            self._has_begun = True
+        else:
             self._responses.hold()
             self._greeting = self._loop.create_task(self._greet())
 
     def _received(self, data: bytes) -> None:
-        if self._is_violated:
-            return  # some transports deliver what they had, though told to stop reading
+        if self._is_violated or self._is_shut:
+            return  # read only to be thrown away
         violation = None
         try:
             boxes = self._reader.feed(data)
@@ -305,6 +303,7 @@ class Connection(Generic[S]):
                     return
                 event = self._dialogue.receive(box)
                 if type(event) is Asked:
+                    self._is_asked = True
                     self._responses.take(event)
                 elif type(event) is Answered:
                     _resolve(event.waiter, event.box)
@@ -312,7 +311,7 @@ class Connection(Generic[S]):
             violation = error
         if violation is not None:
             self._violated(violation)
-        if self._writer.is_full or self._responses.held:
+        if self._writer.is_full or self._responses.held_bytes:
             self._regulate_reading()
 
     def _writing_paused(self) -> None:
@@ -321,6 +320,8 @@ class Connection(Generic[S]):
 
     def _writing_resumed(self) -> None:
         self._writer.resume()
+        if self._greeting is None or self._greeting.done():
+            self._responses.release()
         self._regulate_reading()
 
     def _ended(self, error: Exception | None) -> None:
@@ -330,12 +331,11 @@ class Connection(Generic[S]):
         self._is_shut = self._is_draining = True
         self._writer.discard()
         self._fail_pending()
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
         self._responses.close()
         self._responses.cancel(unheard_only=True)
-        if self._drain_timer is None:
-            self._drain_timer = self._loop.call_later(self._drain_timeout, self._responses.cancel)
+        self._cancel_responders_in(self._drain_timeout)
         self._finishing = self._loop.create_task(self._finish())
 
     # -- Beginning and ending ----------------------------------------------------------------
@@ -346,10 +346,13 @@ class Connection(Generic[S]):
         try:
             for hook in self._router.connect_hooks():
                 await hook(self)
-        except Exception as error:
-            _logger.error("%r: an on_connect hook failed", self, exc_info=error)
+        except BaseException as error:
+            if not self._is_shut:
+                _logger.error("%r: an on_connect hook failed", self, exc_info=error)
             self._lost_cause = self._lost_cause or error
             self.close(drain_timeout=0)
+            if not isinstance(error, Exception):
+                raise
         self._responses.release()
         self._regulate_reading()
 
@@ -369,7 +372,6 @@ class Connection(Generic[S]):
         _logger.warning("%r: closing, since the peer broke the protocol: %s", self, violation)
         self._lost_cause = violation
         self._is_violated = True
-        self._regulate_reading()
         # No answer can come any more, but those who asked before shall have theirs.
         self._fail_pending()
         self.close()
@@ -383,6 +385,18 @@ class Connection(Generic[S]):
         if self._is_draining and not self._responses.running:
             self._shut()
 
+    def _cancel_responders_in(self, seconds: float) -> None:
+        """Bound the time of those that run, unless they have less already."""
+        if not self._responses.running:
+            return
+        timer = self._drain_timer
+        if seconds <= 0:
+            self._responses.cancel()
+        elif timer is None or timer.when() > self._loop.time() + seconds:
+            if timer is not None:
+                timer.cancel()
+            self._drain_timer = self._loop.call_later(seconds, self._responses.cancel)
+
     def _shut(self) -> None:
         """End the connection, once what is written has gone out."""
         if self._is_shut:
@@ -390,9 +404,20 @@ class Connection(Generic[S]):
         self._is_shut = self._is_draining = True
         self._fail_pending()
         self._writer.flush()
-        self._transport.close()
+        transport = self._transport
         # A peer that doesn't read would keep what is left waiting for ever.
-        self._abort_timer = self._loop.call_later(_FLUSH_TIMEOUT, self._transport.abort)
+        self._timers.append(self._loop.call_later(_FLUSH_TIMEOUT, transport.abort))
+        if self._is_asked and transport.can_write_eof():
+            # The system resets a socket that is closed with bytes unread, and what was on its way
+            # is lost with it. So read on, and close when the peer has taken the answers.
+            with contextlib.suppress(OSError):  # the peer has reset it
+                transport.write_eof()
+            if not self._is_reading:
+                self._is_reading = True
+                transport.resume_reading()
+            self._timers.append(self._loop.call_later(_LINGER_TIMEOUT, transport.close))
+        else:
+            transport.close()
 
     async def _finish(self) -> None:
         """Wait for what goes on after the end of the transport."""
@@ -401,7 +426,7 @@ class Connection(Generic[S]):
                 self._greeting.cancel()
                 await asyncio.wait([self._greeting])
             await self._responses.wait()
-            if self._greeting is None or self._has_begun:
+            if self._has_begun:
                 await self._part()
         finally:
             if self._drain_timer is not None:
@@ -421,13 +446,16 @@ class Connection(Generic[S]):
 
     def _regulate_reading(self) -> None:
         """Stop reading from a peer that asks and doesn't take its answers; go on when it does."""
-        if self._is_violated:
-            should_read = False
-        elif self._dialogue.pending:
-            # The answers that this side waits for come the same way as the asks.
-            should_read = self._writer.unsent_bytes <= self._limits.max_unsent_bytes
+        if self._is_violated or self._is_shut:
+            return  # what comes is thrown away
+        is_choked = self._writer.is_choked
+        if is_choked:
+            self._responses.hold()
+        if self._dialogue.expected or not is_choked:
+            # The answers that this side waits for come the same way as the asks. Those wait, then.
+            should_read = self._responses.held_bytes <= self._limits.max_held_bytes
         else:
-            should_read = not self._writer.is_full and self._responses.held <= _MAX_HELD_ASKS
+            should_read = False
         if should_read and not self._is_reading:
             self._transport.resume_reading()
         elif self._is_reading and not should_read:
@@ -437,13 +465,13 @@ class Connection(Generic[S]):
     def _reply(self, data: bytes) -> None:
         if self._is_shut:
             return
-        self._writer.write(data)
-        if self._writer.is_full:
+        self._writer.write_answer(data)
+        if self._writer.is_choked:
             self._regulate_reading()
 
     def _give_up(self, tag: bytes, waiter: _Waiter) -> None:
-        self._dialogue.abandon(tag)
-        self._writer.withdraw(waiter)
+        was_held = self._writer.withdraw(waiter)
+        self._dialogue.abandon(tag, is_sent=not was_held)
         self._unsent.discard(waiter)
 
     def _fail_pending(self) -> None:

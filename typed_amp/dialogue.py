@@ -87,6 +87,7 @@ class Dialogue(Generic[W]):
         self.strays: int = 0
         self.unanswered: int = 0
         self._asks_made = 0
+        self._abandoned = 0
         self._pending: dict[bytes, W] = {}
 
     @property
@@ -108,9 +109,20 @@ class Dialogue(Generic[W]):
         """
         self._pending[tag] = waiter
 
-    def abandon(self, tag: bytes) -> None:
-        """Wait no more for an answer; one that comes later is a stray."""
-        self._pending.pop(tag, None)
+    @property
+    def expected(self) -> int:
+        """How many answers may still come, those to asks given up among them."""
+        return len(self._pending) + self._abandoned
+
+    def abandon(self, tag: bytes, *, is_sent: bool = True) -> None:
+        """Wait no more for an answer; one that comes later is a stray.
+
+        Args:
+            tag: the tag of the ask.
+            is_sent: whether the peer may know of the ask.
+        """
+        if self._pending.pop(tag, None) is not None and is_sent:
+            self._abandoned += 1
 
     def receive(self, box: Box) -> Asked | Answered[W] | None:
         """Say what a box means. None: a stray, to be ignored.
@@ -132,6 +144,7 @@ class Dialogue(Generic[W]):
         if tag in self._pending:
             return Answered(self._pending.pop(tag), box)
         self.strays += 1
+        self._abandoned = max(0, self._abandoned - 1)
         return None
 
     def answer_head(self, asked: Asked) -> bytes:

@@ -105,7 +105,7 @@ class DecodeError(AmpError, ValueError):
 
     def __str__(self) -> str:
         # A location may hold keys that the peer chose.
-        where = ".".join(ascii(str(step))[1:-1] for step in self.location)
+        where = ".".join(_plain(str(step)) for step in self.location)
         return f"{where}: {self.reason}" if where else self.reason
 
 
@@ -184,7 +184,7 @@ class RemoteAmpError(AmpError):
         self.description = description
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.description}"
+        return f"{_plain(self.code)}: {_plain(self.description)}"
 
 
 class UnhandledCommandError(RemoteAmpError):
@@ -208,3 +208,8 @@ class UnknownRemoteError(RemoteAmpError):
     Nothing about it is told, on purpose: the traceback is in the peer's log. Twisted's
     `UnknownRemoteError`.
     """
+
+
+def _plain(text: str) -> str:
+    """Show a text that a peer chose so that it breaks no log line and no terminal."""
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
@@ -61,7 +62,10 @@ class Responses(Generic[S]):
         self._on_fatal = on_fatal
         self._tasks: dict[Asked, asyncio.Task[None] | None] = {}
         """The responders that run; None instead of a task that has not been made yet."""
-        self._held: list[Asked] | None = None
+        self._held: list[Asked] = []
+        self._held_bytes = 0
+        self._is_holding = False
+        self._is_cancelling = False
         self._is_closing = False
 
     @property
@@ -70,27 +74,37 @@ class Responses(Generic[S]):
         return len(self._tasks)
 
     @property
-    def held(self) -> int:
-        """How many asks wait for `release`."""
-        return len(self._held or ())
+    def held_bytes(self) -> int:
+        """How much the asks take that wait for `release`."""
+        return self._held_bytes
 
     def hold(self) -> None:
         """Let asks wait from now on, until `release`."""
-        self._held = []
+        self._is_holding = True
 
     def release(self) -> None:
-        """Take up the asks that waited."""
-        held, self._held = self._held or (), None
-        for asked in held:
-            self.take(asked)
+        """Take up the asks that waited, in their order, as long as nothing says to hold again."""
+        self._is_holding = False
+        taken = 0
+        for asked in self._held:
+            if self._is_holding:
+                break
+            taken += 1
+            self._held_bytes -= _size(asked)
+            self._take_now(asked)
+        del self._held[:taken]
 
     def take(self, asked: Asked) -> None:
         """Answer an ask: now, if it can't be carried out, or when its responder is done."""
+        if self._is_holding or self._held:
+            self._held.append(asked)
+            self._held_bytes += _size(asked)
+            return
+        self._take_now(asked)
+
+    def _take_now(self, asked: Asked) -> None:
         if self._is_closing:
             self._refuse(asked, CLOSING, "this side is closing the connection")
-            return
-        if self._held is not None:
-            self._held.append(asked)
             return
         responder = self._router.find(asked.name)
         if responder is None:
@@ -106,6 +120,9 @@ class Responses(Generic[S]):
         task = _start_task(self._respond(responder, command, asked), responder.signature.title)
         if asked in self._tasks:
             self._tasks[asked] = task
+            if not asked.is_begun:
+                # Cancelled before its first step it never runs, and can't answer for itself.
+                task.add_done_callback(partial(self._check_begun, asked))
 
     def close(self) -> None:
         """Refuse asks from now on, those that wait among them; responders go on."""
@@ -119,22 +136,16 @@ class Responses(Generic[S]):
             unheard_only: only those whose answer somebody waited for, now that nobody does. Where
                 no answer was asked for, nobody stopped waiting for one.
         """
+        self._is_cancelling = True
         for asked, task in list(self._tasks.items()):
             if task is None or (unheard_only and asked.tag is None):
                 continue  # without a task it is in its first step, further up this very stack
             task.cancel()
-            if not asked.is_begun:
-                # Cancelled before its first step it never runs, so it can't answer for itself.
-                self._refuse(asked, UNKNOWN, "Unknown Error")
-                self._done(asked)
 
     async def wait(self) -> None:
         """Wait until no responder runs."""
         while self._tasks:
             await asyncio.wait([task for task in self._tasks.values() if task is not None])
-            for asked, task in list(self._tasks.items()):
-                if task is not None and task.done():  # cancelled from outside before it began
-                    self._done(asked)
 
     async def _respond(self, responder: Responder, command: Any, asked: Asked) -> None:
         asked.is_begun = True
@@ -164,7 +175,7 @@ class Responses(Generic[S]):
     def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         declared = responder.signature.declared(error)
         if declared is None:
-            if not isinstance(error, asyncio.CancelledError):
+            if not (isinstance(error, asyncio.CancelledError) and self._is_cancelling):
                 self._log_failure(responder, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
             return
@@ -190,10 +201,20 @@ class Responses(Generic[S]):
         title = responder.signature.title
         _logger.error("%r: the responder of %s failed", self._connection, title, exc_info=error)
 
+    def _check_begun(self, asked: Asked, _: asyncio.Task[None]) -> None:
+        if not asked.is_begun:
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+            self._done(asked)
+
     def _done(self, asked: Asked) -> None:
         del self._tasks[asked]
         if not self._tasks:
             self._on_idle()
+
+
+def _size(asked: Asked) -> int:
+    """Estimate what a box takes in memory: what is in it, and the objects around that."""
+    return 500 + sum(100 + len(key) + len(value) for key, value in asked.box.items())
 
 
 if sys.version_info >= (3, 12):

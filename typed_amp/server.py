@@ -144,22 +144,31 @@ class Server(Generic[S, A]):
         if self._is_closing and not self._connections:
             self._closed.set()
 
-    def _listening(self, listener: asyncio.Server) -> None:
+    async def _listen(self, listener: asyncio.Server) -> Self:
         self._listener = listener
+        try:
+            await listener.start_serving()
+        except BaseException:
+            listener.close()
+            raise
         names = [address_of(socket.getsockname()) for socket in listener.sockets]
         self._addresses = tuple(cast("A", name) for name in names if name is not None)
         for name in names:
             if isinstance(name, str) and not name.startswith("\0"):
-                status = Path(name).stat()
-                self._socket_files[name] = status.st_dev, status.st_ino
+                self._socket_files[name] = _identity(name)
+        return self
 
     def _remove_socket_files(self) -> None:
         # Only what is still ours: another server may have taken over the path.
         for path, identity in self._socket_files.items():
             with contextlib.suppress(OSError):
-                status = Path(path).stat()
-                if (status.st_dev, status.st_ino) == identity:
+                if _identity(path) == identity:
                     Path(path).unlink()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino
 
 
 def serve(
@@ -191,8 +200,10 @@ def serve(
     async def open_server() -> Server[S]:
         server: Server[S] = Server(router, limits=limits, drain_timeout=drain_timeout)
         loop = asyncio.get_running_loop()
-        server._listening(await loop.create_server(server._new_protocol, host, port, ssl=ssl))
-        return server
+        listener = await loop.create_server(
+            server._new_protocol, host, port, ssl=ssl, start_serving=False
+        )
+        return await server._listen(listener)
 
     return Opening(open_server())
 
@@ -224,8 +235,10 @@ def serve_unix(
     async def open_server() -> Server[S, str]:
         server: Server[S, str] = Server(router, limits=limits, drain_timeout=drain_timeout)
         loop = asyncio.get_running_loop()
-        server._listening(await loop.create_unix_server(server._new_protocol, path, ssl=ssl))
-        return server
+        listener = await loop.create_unix_server(
+            server._new_protocol, path, ssl=ssl, start_serving=False
+        )
+        return await server._listen(listener)
 
     return Opening(open_server())
 

@@ -164,6 +164,9 @@ class MemoryTransport(asyncio.Transport):
     def is_reading(self) -> bool:
         return self._is_reading
 
+    def can_write_eof(self) -> bool:
+        return False  # nothing is lost when it closes
+
     def is_closing(self) -> bool:
         return self._is_closing
 

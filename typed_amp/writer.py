@@ -35,11 +35,14 @@ class BoxWriter:
         self._size = 0
         self._held: dict[object, tuple[bytes, Callable[[], None] | None]] = {}
         self.is_full: bool = False
+        """Whether the transport has no room."""
+        self.is_choked: bool = False
+        """Whether answers pile up, since they were written to a full transport. Asks don't."""
 
-    @property
-    def unsent_bytes(self) -> int:
-        """How many bytes were taken and not yet handed to the system, without asks held back."""
-        return self._size + self._transport.get_write_buffer_size()
+    def write_answer(self, box: bytes) -> None:
+        """Take a box now, whether there is room or not."""
+        self.is_choked = self.is_full
+        self.write(box)
 
     def write(self, box: bytes) -> None:
         """Take a box now."""
@@ -69,9 +72,9 @@ class BoxWriter:
         self.write(box)
         return True
 
-    def withdraw(self, key: object) -> None:
-        """Forget a box that is held back. Nothing happens if it was taken."""
-        self._held.pop(key, None)
+    def withdraw(self, key: object) -> bool:
+        """Forget a box that is held back. False: it is not; it was taken."""
+        return self._held.pop(key, None) is not None
 
     def flush(self) -> None:
         """Hand all that was taken to the transport."""
@@ -88,6 +91,7 @@ class BoxWriter:
     def resume(self) -> None:
         """The transport has room again: take what was held back, as long as there is."""
         self.is_full = False
+        self.is_choked = False
         while self._held and not self.is_full:
             key = next(iter(self._held))
             box, on_written = self._held.pop(key)

@@ -394,7 +394,7 @@ def codecs() -> None:
 
 def boxes() -> None:
     assert_type(encode_box({b"key": b"value"}), bytes)
-    reader = BoxReader(Limits(max_box_bytes=1024, max_unsent_bytes=2048))
+    reader = BoxReader(Limits(max_box_bytes=1024, max_held_bytes=2048))
     assert_type(reader.feed(b"\0\3key"), list[Box])
     assert_type(reader.feed(memoryview(b"\0\5value")), list[dict[bytes, bytes]])
     assert_type(reader.pending_bytes, int)

@@ -1,0 +1,85 @@
+"""Fixtures for all tests: certificates, the log, and a watch on what a test leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+import trustme
+
+from tests.peers import LogCapture, captured_log
+
+
+@pytest.fixture(autouse=True)
+def watched(request: pytest.FixtureRequest) -> None:
+    """Watch each asynchronous test; the others have no event loop to watch."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("event_loop_watch")
+
+
+@pytest.fixture
+async def event_loop_watch(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    """Run the test in asyncio's debug mode, and see that no task is left over, nor any error that
+    nobody took."""
+    asyncio.get_running_loop().set_debug(True)
+    before = asyncio.all_tasks()
+    yield
+    left_over = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left_over:
+        _, left_over = await asyncio.wait(left_over, timeout=5)
+    assert not left_over
+    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+    errors = [
+        message
+        for record in records
+        if record.name == "asyncio"
+        and record.levelno >= logging.ERROR
+        # A TLS handshake that fails is logged too, and rightly fails in some tests.
+        and "on transport creation" not in (message := record.getMessage())
+        and not message.startswith("SSL handshake failed")
+    ]
+    assert not errors
+
+
+@pytest.fixture
+def log() -> Iterator[LogCapture]:
+    """What goes to the `typed_amp` logger during the test."""
+    with captured_log() as capture:
+        yield capture
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """TLS contexts whose certificates one authority has signed."""
+
+    server: ssl.SSLContext
+    strict_server: ssl.SSLContext
+    client: ssl.SSLContext
+    named_client: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Certificates:
+    """A server, one that asks for the client's certificate; a client without one and with one."""
+    authority = trustme.CA()
+    server_certificate = authority.issue_cert("localhost", "127.0.0.1", common_name="the server")
+    client_certificate = authority.issue_cert("client@example.org", common_name="the client")
+
+    def context(purpose: ssl.Purpose, certificate: trustme.LeafCert | None) -> ssl.SSLContext:
+        made = ssl.create_default_context(purpose)
+        authority.configure_trust(made)
+        if certificate is not None:
+            certificate.configure_cert(made)
+        return made
+
+    server = context(ssl.Purpose.CLIENT_AUTH, server_certificate)
+    strict_server = context(ssl.Purpose.CLIENT_AUTH, server_certificate)
+    strict_server.verify_mode = ssl.CERT_REQUIRED
+    client = context(ssl.Purpose.SERVER_AUTH, None)
+    named_client = context(ssl.Purpose.SERVER_AUTH, client_certificate)
+    return Certificates(server, strict_server, client, named_client)

@@ -1,0 +1,213 @@
+"""The other ends that tests need: two joined connections, and a socket that knows nothing of us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+from typed_amp import Box, BoxReader, Connection, Limits, Router, Server, connect, encode_box, serve
+
+HOST = "127.0.0.1"
+
+S = TypeVar("S")
+
+
+def port_of(server: Server[Any]) -> int:
+    """Give the port of a server that listens at one."""
+    ((_, port),) = server.addresses
+    return int(port)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop turn until something is so; the test's timeout bounds it."""
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(0)
+
+
+async def settled(turns: int = 50) -> None:
+    """Let the event loop turn so often that whatever can go on without help has gone on."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def joined(
+    router: Router[S],
+    client_router: Router[Any] | None = None,
+    *,
+    limits: Limits | None = None,
+    drain_timeout: float = 0,
+) -> AsyncIterator[tuple[Connection[Any], Connection[S]]]:
+    """Join two connections over TCP: the client's end and the server's."""
+    client_router = client_router or Router()
+    async with (
+        serve(router, HOST, 0, limits=limits, drain_timeout=drain_timeout) as server,
+        connect(
+            HOST,
+            port_of(server),
+            router=client_router,
+            limits=limits,
+            drain_timeout=drain_timeout,
+        ) as client,
+    ):
+        await until(lambda: server.connections)
+        (accepted,) = server.connections
+        yield client, accepted
+
+
+class RawPeer:
+    """A socket that writes what it is told, and reads when it is told.
+
+    Both its buffers in the kernel are small, so that what it doesn't read soon waits at the other
+    end.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        # Small boxes are to arrive one by one, as they are written.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = sock
+        self._loop = asyncio.get_running_loop()
+        self._reader = BoxReader()
+        self._boxes: deque[Box] = deque()
+
+    async def write(self, data: bytes) -> None:
+        """Write bytes; returns when the system has taken them."""
+        await self._loop.sock_sendall(self.socket, data)
+
+    def write_now(self, data: bytes) -> int:
+        """Write what the system takes at once, and say how much that was."""
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    async def send(self, *boxes: Box) -> None:
+        """Write boxes, all in one piece."""
+        await self.write(b"".join(encode_box(box) for box in boxes))
+
+    async def receive(self) -> Box:
+        """Read the next box.
+
+        Raises:
+            EOFError: the other end closed instead.
+        """
+        while not self._boxes:
+            data = await self._loop.sock_recv(self.socket, 65_536)
+            if not data:
+                raise EOFError
+            self._boxes += self._reader.feed(data)
+        return self._boxes.popleft()
+
+    async def ask(self, box: Box) -> Box:
+        """Send a box and read the next one."""
+        await self.send(box)
+        return await self.receive()
+
+    async def receive_all(self) -> list[Box]:
+        """Read boxes until the other end closes, and close as well."""
+        boxes = []
+        try:
+            while True:
+                boxes.append(await self.receive())
+        except EOFError:
+            self.socket.close()
+            return boxes
+
+    async def is_at_end(self) -> bool:
+        """Say whether the other end closes now, and close as well."""
+        return not await self.receive_all()
+
+    def reset(self) -> None:
+        """Close with a reset, as the kernel of a machine that crashed would."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.socket.close()
+
+
+@asynccontextmanager
+async def raw_client(server: Server[Any]) -> AsyncIterator[RawPeer]:
+    """Connect to a server with no more than a socket."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (HOST, port_of(server)))
+        yield RawPeer(sock)
+
+
+@asynccontextmanager
+async def raw_client_of(
+    router: Router[S], *, limits: Limits | None = None, drain_timeout: float = 0
+) -> AsyncIterator[tuple[RawPeer, Connection[S]]]:
+    """Serve a router to one raw peer; gives the peer and our end."""
+    async with (
+        serve(router, HOST, 0, limits=limits, drain_timeout=drain_timeout) as server,
+        raw_client(server) as peer,
+    ):
+        await until(lambda: server.connections)
+        (connection,) = server.connections
+        yield peer, connection
+
+
+@asynccontextmanager
+async def raw_server_of(
+    router: Router[Any] | None = None, *, limits: Limits | None = None, drain_timeout: float = 0
+) -> AsyncIterator[tuple[Connection[Any], RawPeer]]:
+    """Connect to a raw peer; gives our end and the peer."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        listener.bind((HOST, 0))
+        listener.listen()
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with connect(
+            HOST,
+            listener.getsockname()[1],
+            router=router or Router(),
+            limits=limits,
+            drain_timeout=drain_timeout,
+        ) as connection:
+            sock, _ = await loop.sock_accept(listener)
+            with sock:
+                yield connection, RawPeer(sock)
+
+
+class LogCapture(logging.Handler):
+    """What went to the `typed_amp` logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def lines(self, level: int = logging.WARNING) -> list[str]:
+        """Give the messages of a level and above, formatted, with their tracebacks."""
+        formatter = logging.Formatter("%(message)s")
+        return [formatter.format(record) for record in self.records if record.levelno >= level]
+
+    def only_line(self) -> str:
+        """Give the one message that there is."""
+        (line,) = self.lines()
+        return line
+
+
+@contextmanager
+def captured_log() -> Iterator[LogCapture]:
+    """Catch what goes to the `typed_amp` logger, its debug messages too."""
+    logger = logging.getLogger("typed_amp")
+    capture = LogCapture()
+    level = logger.level
+    logger.addHandler(capture)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield capture
+    finally:
+        logger.removeHandler(capture)
+        logger.setLevel(level)
