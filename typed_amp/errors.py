@@ -24,7 +24,7 @@ All of them can be pickled, so that they survive a process pool.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +127,7 @@ class ProtocolViolationError(AmpError, ConnectionError):
         self, reason: str, offset: int | None = None, boxes: Sequence[dict[bytes, bytes]] = ()
     ) -> None:
         super().__init__()
-        self.args = reason, offset, boxes  # OSError would take them for an errno
+        self.args: tuple[Any, ...] = (reason, offset, boxes)  # OSError would take them for an errno
         self.reason = reason
         self.offset = offset
         self.boxes = boxes
@@ -159,7 +159,7 @@ class CallTimeoutError(AmpError, TimeoutError):
 
     def __init__(self, command: str, timeout: float) -> None:
         super().__init__()
-        self.args = command, timeout  # OSError would take them for an errno
+        self.args: tuple[Any, ...] = (command, timeout)  # OSError would take them for an errno
         self.command = command
         self.timeout = timeout
 
