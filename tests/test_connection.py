@@ -649,6 +649,28 @@ async def test_commands_wait_for_the_hooks() -> None:
         assert gate.notes == [b"Ada", b"buy"]
 
 
+async def test_commands_wait_for_a_hook_that_writes_more_than_the_peer_reads() -> None:
+    gate = asyncio.Event()
+    router = example_router()
+
+    @router.on_connect
+    async def flood(connection: Connection) -> None:
+        for _ in range(200):
+            await connection.call(Log(line=bytes(60_000)))
+        await gate.wait()
+
+    async with raw_client_of(router) as (peer, connection):
+        await peer.send(REPEAT)
+        await until(lambda: connection._writer.is_full)
+        for _ in range(200):
+            assert (await peer.receive())[b"_command"] == b"Log"
+        waiting = asyncio.create_task(peer.receive())
+        await settled()
+        assert not waiting.done()
+        gate.set()
+        assert await waiting == REPEATED
+
+
 async def test_commands_that_waited_for_hooks_that_failed_are_answered(log: LogCapture) -> None:
     gate = Gate()
 

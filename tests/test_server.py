@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import queue
@@ -181,6 +182,41 @@ async def test_closing_cancels_responders_that_take_too_long(how: str) -> None:
         with pytest.raises(UnknownRemoteError):
             await call
         await server.wait_closed()
+
+
+@pytest.mark.parametrize("with_tls", [False, True], ids=["tcp", "tls"])
+async def test_what_was_answered_arrives_though_the_peer_goes_on_sending(
+    with_tls: bool, certificates: Certificates
+) -> None:
+    gate = asyncio.Event()
+    router = Router()
+
+    @router.responder(Wait)
+    async def wait(command: Wait) -> Text:
+        await gate.wait()
+        return Text(text="x" * 60_000)
+
+    async def go_on(client: Connection) -> None:
+        with contextlib.suppress(ConnectionLostError):
+            while True:
+                await client.call(Log(line=bytes(1000)))
+                await asyncio.sleep(0)
+
+    async with (
+        serve(
+            router, HOST, 0, ssl=certificates.server if with_tls else None, drain_timeout=60
+        ) as server,
+        connect(HOST, port_of(server), ssl=certificates.client if with_tls else None) as client,
+    ):
+        calls = [asyncio.create_task(client.call(Wait())) for _ in range(50)]
+        await until(lambda: server.connections and server.connections[0]._responses.running == 50)
+        going_on = asyncio.create_task(go_on(client))
+        server.close()
+        await settled()
+        gate.set()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+        await going_on
 
 
 async def test_serve_forever_ends_when_somebody_closes() -> None:

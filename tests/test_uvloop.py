@@ -138,3 +138,17 @@ def test_flood_on_uvloop() -> None:
 @pytest.mark.parametrize("size", [1, 60_000])
 def test_two_that_call_each_other_on_uvloop(size: int) -> None:
     run(writer.test_two_that_call_each_other_do_not_deadlock(size))
+
+
+@pytest.mark.parametrize("times", [(60, 0), (60, 0.01), (0.0001, 60)])
+def test_shortest_drain_timeout_on_uvloop(times: tuple[float, ...]) -> None:
+    run(test_connection.test_the_shortest_time_holds(times))
+
+
+@pytest.mark.parametrize("with_tls", [False, True], ids=["tcp", "tls"])
+def test_draining_on_uvloop(with_tls: bool, certificates: Certificates) -> None:
+    run(
+        test_server.test_what_was_answered_arrives_though_the_peer_goes_on_sending(
+            with_tls, certificates
+        )
+    )

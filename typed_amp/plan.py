@@ -66,6 +66,8 @@ class Plan:
 
     Attributes:
         model: the class.
+        accepted: the class that a value must be of: of a generic model with parameters the one
+            without, since that is what a type checker takes for the same.
         fields: its fields, in their order.
         encode: `encode(value, head)` gives the box of a value: `head`, which is pairs already
             written, then the fields' pairs, then the end. Raises `EncodeError` or `TooLongError`.
@@ -77,17 +79,13 @@ class Plan:
 
     def __init__(self, model: type) -> None:
         self.model: type = model
+        generic = getattr(model, "__pydantic_generic_metadata__", None)
+        self.accepted: type = (generic and generic["origin"]) or model
         self.fields: tuple[Field, ...] = ()
         self.encode: Callable[[Any, bytes], bytes]
         self.decode: Callable[[Mapping[bytes, bytes]], Any]
         self.is_complete: bool = False
         self.is_being_made: bool = False
-
-    def accepts(self, value: Any) -> bool:
-        """Whether a value is of the model, or of the same generic model without parameters, which
-        type checkers can't tell apart."""
-        generic = getattr(self.model, "__pydantic_generic_metadata__", None)
-        return isinstance(value, (generic and generic["origin"]) or self.model)
 
     def complete(self, fields: Iterable[Field], validate: Callable[[Any], Any]) -> None:
         """Compile the two functions.
@@ -174,7 +172,7 @@ class Plan:
             at: the index of the field at work.
             error: what went wrong there.
         """
-        if not self.accepts(model):
+        if not isinstance(model, self.accepted):
             return EncodeError(f"a {type(model).__name__} is no {self.model.__qualname__}")
         field = self.fields[at]
         where = f"{self.model.__qualname__}.{field.name}"
@@ -282,7 +280,7 @@ class RowsCodec(Codec[Any]):
         models = [value] if self._collection_type is None else value
         encode = self._plan.encode
         for model in models:
-            if not self._plan.accepts(model):
+            if not isinstance(model, self._plan.accepted):
                 raise EncodeError(
                     f"a {type(model).__name__} where {self._plan.model.__qualname__} is declared"
                 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
@@ -62,6 +61,8 @@ class Responses(Generic[S]):
         self._on_fatal = on_fatal
         self._tasks: dict[Asked, asyncio.Task[None] | None] = {}
         """The responders that run; None instead of a task that has not been made yet."""
+        self._unbegun: list[Asked] = []
+        """Those whose tasks may not have had their first step."""
         self._held: list[Asked] = []
         self._held_bytes = 0
         self._is_holding = False
@@ -121,8 +122,9 @@ class Responses(Generic[S]):
         if asked in self._tasks:
             self._tasks[asked] = task
             if not asked.is_begun:
-                # Cancelled before its first step it never runs, and can't answer for itself.
-                task.add_done_callback(partial(self._check_begun, asked))
+                self._unbegun.append(asked)
+                if len(self._unbegun) == 1:
+                    asyncio.get_running_loop().call_soon(self._check_begun)
 
     def close(self) -> None:
         """Refuse asks from now on, those that wait among them; responders go on."""
@@ -201,10 +203,21 @@ class Responses(Generic[S]):
         title = responder.signature.title
         _logger.error("%r: the responder of %s failed", self._connection, title, exc_info=error)
 
-    def _check_begun(self, asked: Asked, _: asyncio.Task[None]) -> None:
-        if not asked.is_begun:
-            self._refuse(asked, UNKNOWN, "Unknown Error")
-            self._done(asked)
+    def _check_begun(self) -> None:
+        """Answer for responders that were cancelled before their first step: they never run."""
+        waiting: list[Asked] = []
+        for asked in self._unbegun:
+            if asked.is_begun:
+                continue
+            task = self._tasks[asked]
+            if task is not None and task.done():
+                self._refuse(asked, UNKNOWN, "Unknown Error")
+                self._done(asked)
+            else:
+                waiting.append(asked)
+        self._unbegun = waiting
+        if waiting:
+            asyncio.get_running_loop().call_soon(self._check_begun)
 
     def _done(self, asked: Asked) -> None:
         del self._tasks[asked]

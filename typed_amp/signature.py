@@ -243,7 +243,7 @@ class Signature(Generic[C_co, R_co]):
                     f" {type(answer).__name__}"
                 )
             return head + b"\0\0"
-        if not self.answer.accepts(answer):
+        if not isinstance(answer, self.answer.accepted):
             raise EncodeError(
                 f"{self.title} is answered with a {self.answer.model.__qualname__}, but its"
                 f" responder returned a {type(answer).__name__}"
