@@ -87,7 +87,7 @@ class Codec(ABC, Generic[T]):
 
         Must take any bytes at all. Any exception is a refusal: it becomes a `DecodeError` that
         names the field. The text of a `DecodeError` raised here travels to the peer, so leave the
-        value out of it; of every other exception the peer learns nothing.
+        value out of it; of every other exception the peer learns the name of its type alone.
         """
 
 
