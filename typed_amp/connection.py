@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeAlias, cast
 
@@ -54,6 +55,9 @@ _FLUSH_TIMEOUT: Final = 5.0
 
 _LINGER_TIMEOUT: Final = 1.0
 """How many seconds a peer that was answered has to close its own side."""
+
+_TLS_LINGER_TIMEOUT: Final = 0.3
+"""Likewise with TLS, where the peer isn't told before."""
 
 _logger = logging.getLogger("typed_amp")
 
@@ -105,6 +109,7 @@ class Connection(Generic[S]):
         self._is_draining = False
         self._is_shut = False
         self._drain_timer: asyncio.TimerHandle | None = None
+        self._drain_deadline = math.inf
         self._timers: list[asyncio.TimerHandle] = []
         self._lost_cause: BaseException | None = None
         self._finished = asyncio.Event()
@@ -389,12 +394,13 @@ class Connection(Generic[S]):
         """Bound the time of those that run, unless they have less already."""
         if not self._responses.running:
             return
-        timer = self._drain_timer
+        deadline = self._loop.time() + seconds
         if seconds <= 0:
             self._responses.cancel()
-        elif timer is None or timer.when() > self._loop.time() + seconds:
-            if timer is not None:
-                timer.cancel()
+        elif deadline < self._drain_deadline:
+            self._drain_deadline = deadline
+            if self._drain_timer is not None:
+                self._drain_timer.cancel()
             self._drain_timer = self._loop.call_later(seconds, self._responses.cancel)
 
     def _shut(self) -> None:
@@ -416,6 +422,10 @@ class Connection(Generic[S]):
                 self._is_reading = True
                 transport.resume_reading()
             self._timers.append(self._loop.call_later(_LINGER_TIMEOUT, transport.close))
+        elif self._is_asked and transport.get_extra_info("ssl_object") is not None:
+            # TLS has no half of a stream to end, and asyncio's forgets what it holds when data
+            # comes in after its close. So give the peer the time to take the answers.
+            self._timers.append(self._loop.call_later(_TLS_LINGER_TIMEOUT, transport.close))
         else:
             transport.close()
 

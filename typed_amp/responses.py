@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
@@ -63,7 +64,9 @@ class Responses(Generic[S]):
         """The responders that run; None instead of a task that has not been made yet."""
         self._unbegun: list[Asked] = []
         """Those whose tasks may not have had their first step."""
-        self._held: list[Asked] = []
+        self._doomed: set[Asked] = set()
+        """Those to be cancelled as soon as their first step is over."""
+        self._held: deque[Asked] = deque()
         self._held_bytes = 0
         self._is_holding = False
         self._is_cancelling = False
@@ -86,14 +89,10 @@ class Responses(Generic[S]):
     def release(self) -> None:
         """Take up the asks that waited, in their order, as long as nothing says to hold again."""
         self._is_holding = False
-        taken = 0
-        for asked in self._held:
-            if self._is_holding:
-                break
-            taken += 1
+        while self._held and not self._is_holding:
+            asked = self._held.popleft()
             self._held_bytes -= _size(asked)
             self._take_now(asked)
-        del self._held[:taken]
 
     def take(self, asked: Asked) -> None:
         """Answer an ask: now, if it can't be carried out, or when its responder is done."""
@@ -121,6 +120,8 @@ class Responses(Generic[S]):
         task = _start_task(self._respond(responder, command, asked), responder.signature.title)
         if asked in self._tasks:
             self._tasks[asked] = task
+            if asked in self._doomed:
+                task.cancel()
             if not asked.is_begun:
                 self._unbegun.append(asked)
                 if len(self._unbegun) == 1:
@@ -140,9 +141,12 @@ class Responses(Generic[S]):
         """
         self._is_cancelling = True
         for asked, task in list(self._tasks.items()):
-            if task is None or (unheard_only and asked.tag is None):
-                continue  # without a task it is in its first step, further up this very stack
-            task.cancel()
+            if unheard_only and asked.tag is None:
+                continue
+            if task is None:
+                self._doomed.add(asked)  # it is in its first step, further up this very stack
+            else:
+                task.cancel()
 
     async def wait(self) -> None:
         """Wait until no responder runs."""
@@ -221,6 +225,7 @@ class Responses(Generic[S]):
 
     def _done(self, asked: Asked) -> None:
         del self._tasks[asked]
+        self._doomed.discard(asked)
         if not self._tasks:
             self._on_idle()
 
