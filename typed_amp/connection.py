@@ -172,7 +172,9 @@ class Connection(Generic[S]):
             if timer is not None:
                 timer.cancel()
         if type(box) is dict:
-            self._unsent.discard(waiter)
+            if not signature.requires_answer:
+                self._unsent.discard(waiter)
+                return cast("R", None)
             if ERROR in box:
                 raise signature.error_from(box)
             answer: R = signature.decode_answer(box)

@@ -244,4 +244,4 @@ if sys.version_info >= (3, 12):
 else:
 
     def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        return asyncio.create_task(coroutine, name=name)
+        return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name)

@@ -41,7 +41,8 @@ class BoxWriter:
 
     def write_answer(self, box: bytes) -> None:
         """Take a box now, whether there is room or not."""
-        self.is_choked = self.is_full
+        if self.is_full:
+            self.is_choked = True
         self.write(box)
 
     def write(self, box: bytes) -> None:
