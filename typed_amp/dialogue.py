@@ -112,7 +112,7 @@ class Dialogue(Generic[W]):
     @property
     def expected(self) -> int:
         """How many answers may still come, those to asks given up among them."""
-        return len(self._pending) + self._abandoned
+        return self.pending + self._abandoned
 
     def abandon(self, tag: bytes, *, is_sent: bool = True) -> None:
         """Wait no more for an answer; one that comes later is a stray.
