@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import traceback
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -364,10 +364,10 @@ class CountingReader(BoxReader):
         self.looks = 0
         self.looked_through = 0
 
-    def _parse(self, data: bytes) -> list[Box]:
+    def _parse(self, data: bytes, until: Callable[[Box], bool] | None) -> list[Box]:
         self.looks += 1
         self.looked_through += len(data)
-        return super()._parse(data)
+        return super()._parse(data, until)
 
 
 @pytest.mark.parametrize(

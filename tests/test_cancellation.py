@@ -85,7 +85,7 @@ async def test_call_that_waits_its_turn_is_never_sent(command: Any) -> None:
         await cancel(call)
         assert connection._dialogue.pending == pending
         assert len(connection._writer._held) == 1
-        assert not connection._unsent
+        assert not connection._calls._untold
         last = asyncio.create_task(connection.call(Repeat(text="last")))
         names: list[bytes] = []
         while (box := await peer.receive()).get(b"text") != b"last":

@@ -17,6 +17,7 @@ from typed_amp.errors import (
     InvalidArgumentsError,
     ProtocolViolationError,
     RemoteAmpError,
+    StartTLSError,
     TooLongError,
     UnhandledCommandError,
     UnknownRemoteError,
@@ -62,6 +63,7 @@ EXAMPLES = [
         ConnectionError,
     ),
     (CallTimeoutError("Buy", 2.50), "Buy: no answer within 2.5 seconds", TimeoutError),
+    (StartTLSError("it is encrypted already"), "it is encrypted already", AmpError),
     (RemoteAmpError("NO_SKU", "no such sku"), "NO_SKU: no such sku", Exception),
     (UnhandledCommandError("UNHANDLED", "'Buy'"), "UNHANDLED: 'Buy'", RemoteAmpError),
     (InvalidArgumentsError("INVALID_ARGUMENTS", "sku"), "INVALID_ARGUMENTS: sku", ValueError),
@@ -159,5 +161,9 @@ def test_attributes_are_the_documented_ones() -> None:
         "boxes": [{b"k": b""}],
     }
     assert vars(CallTimeoutError("Buy", 3)) == {"command": "Buy", "timeout": 3}
-    assert vars(RemoteAmpError("NO", "no")) == {"code": "NO", "description": "no"}
+    assert vars(RemoteAmpError("NO", "no", {b"k": b""})) == {
+        "code": "NO",
+        "description": "no",
+        "fields": {b"k": b""},
+    }
     assert vars(OutOfStockError(sku="A1")) == {"sku": "A1", "left": 0}

@@ -22,12 +22,14 @@ DOCUMENTED = {
     "Command", "CommandError", "Codec", "Json", "Key",
     # connections
     "Connection", "Router", "Server", "connect", "connect_unix", "run", "serve", "serve_unix",
+    # from AMP to something else
+    "StartTLS", "SwitchProtocol",
     # boxes
     "Box", "BoxReader", "Limits", "encode_box",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
     "EncodeError", "InvalidArgumentsError", "ProtocolViolationError", "RemoteAmpError",
-    "TooLongError", "UnhandledCommandError", "UnknownRemoteError",
+    "StartTLSError", "TooLongError", "UnhandledCommandError", "UnknownRemoteError",
 }  # fmt: skip
 
 

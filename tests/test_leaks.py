@@ -225,7 +225,7 @@ async def test_calls_that_waited_their_turn() -> None:
                 await peer.send({b"_answer": box[b"_ask"], b"data": b""})
         await asyncio.wait(tasks)
         assert not connection._writer._held
-        assert not connection._unsent
+        assert not connection._calls._untold
         assert connection._dialogue.pending == 0
 
 

@@ -81,7 +81,7 @@ async def test_no_answer_commands_that_waited_return_when_they_are_on_their_way(
         while not all(task.done() for task in tasks):
             await peer.receive()
         assert await asyncio.gather(*tasks) == [None] * len(tasks)
-        assert not connection._unsent  # nothing is remembered of them
+        assert not connection._calls._untold  # nothing is remembered of them
 
 
 async def test_no_answer_commands_in_a_tight_loop_wait() -> None:

@@ -16,6 +16,7 @@ from typed_amp.errors import (
     InvalidArgumentsError,
     ProtocolViolationError,
     RemoteAmpError,
+    StartTLSError,
     TooLongError,
     UnhandledCommandError,
     UnknownRemoteError,
@@ -23,6 +24,7 @@ from typed_amp.errors import (
 from typed_amp.planning import Key
 from typed_amp.router import Router
 from typed_amp.server import Server, run, serve, serve_unix
+from typed_amp.transitions import StartTLS, SwitchProtocol
 
 __all__ = [
     "AmpError",
@@ -45,6 +47,9 @@ __all__ = [
     "RemoteAmpError",
     "Router",
     "Server",
+    "StartTLS",
+    "StartTLSError",
+    "SwitchProtocol",
     "TooLongError",
     "UnhandledCommandError",
     "UnknownRemoteError",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from typed_amp.errors import DecodeError, EncodeError, ProtocolViolationError, TooLongError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "ANSWER",
@@ -197,7 +197,16 @@ class BoxReader:
         limits: how large a box may grow.
     """
 
-    __slots__ = ("_box", "_box_offset", "_held", "_limits", "_needed", "_read_bytes", "_violation")
+    __slots__ = (
+        "_box",
+        "_box_offset",
+        "_held",
+        "_limits",
+        "_needed",
+        "_read_bytes",
+        "_violation",
+        "is_stopped",
+    )
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -212,6 +221,8 @@ class BoxReader:
         self._box_offset = 0
         """Where in the stream the box that is not complete yet begins."""
         self._violation: ProtocolViolationError | None = None
+        self.is_stopped: bool = False
+        """Whether it stopped behind a box. What comes then is kept as it is, until `resume`."""
 
     @property
     def offset(self) -> int:
@@ -223,8 +234,17 @@ class BoxReader:
         """How many bytes arrived of a box that is not complete; 0 between two boxes."""
         return self.offset - self._box_offset
 
-    def feed(self, data: bytes | bytearray | memoryview) -> list[Box]:
+    def feed(
+        self,
+        data: bytes | bytearray | memoryview,
+        until: Callable[[Box], bool] | None = None,
+    ) -> list[Box]:
         """Take the next bytes of the stream and return the boxes that they complete.
+
+        Args:
+            data: the bytes.
+            until: asked about each box in turn; the reader stops behind the first for which it
+                returns true, since what follows may not be AMP.
 
         Raises:
             ProtocolViolationError: the bytes are not AMP or go beyond the limits. `boxes` of the
@@ -233,6 +253,9 @@ class BoxReader:
         """
         if self._violation is not None:
             raise self._violation.with_traceback(None)
+        if self.is_stopped:
+            self._held += data
+            return []
         if self._held:
             self._held += data
             if len(self._held) < self._needed:
@@ -241,9 +264,21 @@ class BoxReader:
             self._held.clear()
         elif not isinstance(data, bytes):
             data = bytes(data)
-        return self._parse(data)
+        return self._parse(data, until)
 
-    def _parse(self, data: bytes) -> list[Box]:
+    def resume(self) -> None:
+        """Go on after a stop; `feed(b"")` gives the boxes that are there by now."""
+        self.is_stopped = False
+
+    def take_rest(self) -> bytes:
+        """Give, after a stop, the bytes that came since: they belong to something else."""
+        rest = bytes(self._held)
+        self._held.clear()
+        self._read_bytes += len(rest)
+        self._box_offset = self._read_bytes
+        return rest
+
+    def _parse(self, data: bytes, until: Callable[[Box], bool] | None) -> list[Box]:
         # The hot loop of the library: locals only, one pair a turn, no calls but the slices.
         boxes: list[Box] = []
         box = self._box
@@ -260,8 +295,13 @@ class BoxReader:
                 if not box:
                     return self._violated("a box without any key", start, boxes)
                 boxes.append(box)
-                box = {}
                 start = position
+                if until is not None and until(box):
+                    box = {}
+                    self.is_stopped = True
+                    needed = 0
+                    break
+                box = {}
                 continue
             if key_length > MAX_KEY_LENGTH:
                 return self._violated(

@@ -84,7 +84,12 @@ def connect(
     """
 
     async def open_connection() -> Connection[S]:
-        connection = Connection(router, limits=limits, drain_timeout=drain_timeout)
+        connection = Connection(
+            router,
+            limits=limits,
+            drain_timeout=drain_timeout,
+            server_hostname=server_hostname or host,
+        )
         await asyncio.get_running_loop().create_connection(
             lambda: ConnectionProtocol(connection),
             host,

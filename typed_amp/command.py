@@ -81,6 +81,7 @@ class Command(BaseModel, Generic[R]):
     __amp_own_signature__: ClassVar[Signature[Any, Any] | None] = None
     __amp_answer_type__: ClassVar[Any] = None
     __amp_namespace__: ClassVar[Mapping[str, Any] | None] = None
+    __amp_transition__: ClassVar[type | None] = None
 
     def __init_subclass__(
         cls,
@@ -153,7 +154,7 @@ def _work_out(command: type[Command[Any]], namespace: Mapping[str, Any] | None) 
         command.model_rebuild(raise_errors=False, _types_namespace=namespace)
     answer = _answer_type(command, namespace)
     command.__amp_own_signature__ = Signature.of(
-        command, answer, command.__amp_options__, namespace
+        command, answer, command.__amp_options__, namespace, command.__amp_transition__
     )
     command.__amp_answer_type__ = answer
     command.__amp_namespace__ = None

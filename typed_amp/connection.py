@@ -11,39 +11,37 @@ import asyncio
 import contextlib
 import logging
 import math
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeAlias, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, cast
 
 from typing_extensions import TypeVar
 
 from typed_amp.addresses import address_of, shown
-from typed_amp.box import ERROR, Box, BoxReader, Limits
+from typed_amp.box import ANSWER, ERROR, BoxReader, Limits, printable
+from typed_amp.calls import Calls, Waiter
 from typed_amp.dialogue import Answered, Asked, Dialogue
-from typed_amp.errors import (
-    AmpError,
-    CallTimeoutError,
-    ConnectionLostError,
-    ProtocolViolationError,
-)
+from typed_amp.errors import ConnectionLostError, EncodeError, ProtocolViolationError
+from typed_amp.handover import Handover
+from typed_amp.raw import encode_raw, raw_head
 from typed_amp.responses import Responses
 from typed_amp.router import Router
+from typed_amp.signature import remote_error
+from typed_amp.transitions import StartTLS
 from typed_amp.writer import BoxWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from ssl import SSLContext
     from types import TracebackType
 
+    from typed_amp.box import Box
     from typed_amp.command import Command
+    from typed_amp.transitions import SwitchProtocol
 
 __all__ = ["DRAIN_TIMEOUT", "Connection", "ConnectionProtocol"]
 
-_Waiter: TypeAlias = "asyncio.Future[Box | AmpError]"
-"""What a call awaits: the answer's box, or why there is none.
-
-A result in both cases: an exception that nobody is left to take would be logged as lost.
-"""
-
 P = ParamSpec("P")
+Q = TypeVar("Q", bound=asyncio.BaseProtocol)
 R = TypeVar("R")
 S = TypeVar("S", default=None)
 
@@ -75,6 +73,8 @@ class Connection(Generic[S]):
         *,
         limits: Limits | None = None,
         drain_timeout: float = DRAIN_TIMEOUT,
+        is_server: bool = False,
+        server_hostname: str | None = None,
         on_opened: Callable[[Connection[S]], None] | None = None,
         on_ended: Callable[[Connection[S]], None] | None = None,
     ) -> None:
@@ -85,20 +85,21 @@ class Connection(Generic[S]):
         self._on_ended = on_ended
         self._loop = asyncio.get_running_loop()
         self._state: S
-        self._dialogue: Dialogue[_Waiter] = Dialogue()
+        self._dialogue: Dialogue[Waiter] = Dialogue()
         self._reader = BoxReader(self._limits)
         self._transport: asyncio.Transport
         self._writer: BoxWriter
         self._peername: Any = None
-        self._unsent: set[_Waiter] = set()
-        """Calls without an answer that wait for the transport."""
+        self._calls = Calls(self._dialogue, lost=self._lost, on_ask=self._asks)
+        self._handover = Handover(self, is_server=is_server, server_hostname=server_hostname)
         self._responses = Responses(
             self,
             self._router,
             self._dialogue,
+            handover=self._handover,
             reply=self._reply,
             on_idle=self._check_drained,
-            on_fatal=self._fatal,
+            on_fatal=self._fail,
         )
         self._greeting: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
@@ -108,6 +109,7 @@ class Connection(Generic[S]):
         self._is_violated = False
         self._is_draining = False
         self._is_shut = False
+        self._has_switched = False
         self._drain_timer: asyncio.TimerHandle | None = None
         self._drain_deadline = math.inf
         self._timers: list[asyncio.TimerHandle] = []
@@ -140,47 +142,20 @@ class Connection(Generic[S]):
             DefinitionError: the command names classes that don't exist.
         """
         signature = command.__amp_own_signature__ or command.__amp_signature__()
-        if self._is_shut or self._is_violated:
-            raise self._lost(signature.title)
-        waiter: _Waiter = self._loop.create_future()
-        if signature.requires_answer:
-            dialogue = self._dialogue
-            tag = dialogue.new_tag()
-            head = b"\0\4_ask\0%c%b%b" % (len(tag), tag, signature.head)
-            data = signature.arguments.encode(command, head)
-            dialogue.ask(tag, waiter)
-            self._writer.write_ask(waiter, data)
-            if not self._is_reading:
-                self._regulate_reading()
-        else:
-            data = signature.arguments.encode(command, signature.head)
-            if self._writer.write_ask(waiter, data, partial(_resolve, waiter, {})):
-                return cast("R", None)
-            tag = b""
-            self._unsent.add(waiter)
-        timer = None
-        if timeout is not None:
-            timer = self._loop.call_later(
-                timeout, _resolve, waiter, CallTimeoutError(signature.title, timeout)
+        if signature.transition is not None:
+            raise EncodeError(
+                f"{signature.title} changes what the connection speaks; call it with"
+                " connection.start_tls or connection.switch_protocol"
             )
-        try:
-            box = await waiter
-        except BaseException:
-            self._give_up(tag, waiter)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if type(box) is dict:
-            if not signature.requires_answer:
-                self._unsent.discard(waiter)
-                return cast("R", None)
-            if ERROR in box:
-                raise signature.error_from(box)
-            answer: R = signature.decode_answer(box)
-            return answer
-        self._give_up(tag, waiter)
-        raise box if isinstance(box, CallTimeoutError) else self._lost(signature.title)
+        encode = signature.arguments.encode
+        if not signature.requires_answer:
+            await self._calls.tell(signature.title, signature.head, encode, command, timeout)
+            return cast("R", None)
+        box = await self._calls.ask(signature.title, signature.head, encode, command, timeout)
+        if ERROR in box:
+            raise signature.error_from(box)
+        answer: R = signature.decode_answer(box)
+        return answer
 
     async def call_remote(
         self, command: Callable[P, Command[R]], /, *args: P.args, **kwargs: P.kwargs
@@ -194,6 +169,114 @@ class Connection(Generic[S]):
             Exception: as `call`.
         """
         return await self.call(command(*args, **kwargs))
+
+    async def call_box(
+        self,
+        name: str | bytes,
+        box: Mapping[bytes, bytes] = MappingProxyType({}),
+        *,
+        requires_answer: bool = True,
+        timeout: float | None = None,
+    ) -> Box:
+        """Call a command by its name, with a box as it is; for proxies and tools.
+
+        Everything else is as with `call`. Twisted's `callRemoteString`.
+
+        Args:
+            name: the command's name on the wire.
+            box: the arguments' pairs. `_ask`, `_command` and the other keys of the protocol in it
+                are left out, so that a box may be passed on as it came; see `Router.fallback`.
+            requires_answer: whether to wait for an answer.
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            The pairs of the answer; empty if none is asked for.
+
+        Raises:
+            RemoteAmpError: the peer answered with an error. Its `fields` are the further pairs.
+            CallTimeoutError: the time is over.
+            ConnectionLostError: the connection is closed, or went before the answer came.
+            EncodeError: it is no box of bytes (`TooLongError`: a key or a value is too long).
+        """
+        head = raw_head(name)
+        title = printable(name.encode() if isinstance(name, str) else name)
+        if not requires_answer:
+            await self._calls.tell(title, head, encode_raw, box, timeout)
+            return {}
+        answer = await self._calls.ask(title, head, encode_raw, box, timeout)
+        if ERROR in answer:
+            raise remote_error(answer)
+        del answer[ANSWER]
+        return answer
+
+    async def start_tls(
+        self,
+        context: SSLContext | None = None,
+        *,
+        server_hostname: str | None = None,
+        command: StartTLS | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Begin TLS on this connection, which is in the clear. Twisted's `StartTLS`.
+
+        Who connected is TLS's client, who was connected to its server, whichever side calls this.
+        Calls and answers of this side wait meanwhile, and go out encrypted. Calls that were under
+        way before go on. `peer_certificate` is there afterwards. Prefer TLS from the first byte
+        where you can; `StartTLS` says why.
+
+        Cancelling ends the connection, once the peer may know of it.
+
+        Args:
+            context: for this side's part: a certificate to show, authorities to verify the peer
+                by. A client may leave it out, for the system's authorities.
+            server_hostname: the name that the server's certificate must have, if it isn't the host
+                that was connected to.
+            command: a subclass of `StartTLS` to call instead of that.
+            timeout: seconds for all of it.
+
+        Raises:
+            StartTLSError: this connection is encrypted already, the context doesn't fit, or the
+                peer refused. The connection goes on as it was.
+            RemoteAmpError: the peer refused; `UnhandledCommandError` if it knows no TLS.
+            ConnectionLostError: the handshake failed, with the `ssl.SSLError` as its cause; or the
+                connection went.
+            CallTimeoutError: the time is over. The connection is ended.
+        """
+        await self._handover.start_tls(command or StartTLS(), context, server_hostname, timeout)
+
+    async def switch_protocol(
+        self,
+        command: SwitchProtocol,
+        protocol_factory: Callable[[], Q],
+        *,
+        timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, Q]:
+        """Have the peer agree on another protocol, and hand the transport over to it.
+
+        Calls and answers of this side wait until the peer has answered. If it agrees, this
+        connection ends as when it is closed, but that the transport lives on: calls that wait fail
+        with `ConnectionLostError`, responders are cancelled, hooks run. Bytes that came with the
+        answer go to the protocol. If the peer refuses, AMP goes on.
+
+        Cancelling ends the connection, once the peer may know of it.
+
+        Args:
+            command: says to which protocol.
+            protocol_factory: makes it, when the peer has agreed.
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            The transport and the protocol, as asyncio's `create_connection` does. Closing the
+            transport is the caller's business from now on.
+
+        Raises:
+            RemoteAmpError: the peer refused, with an error that the command doesn't declare.
+            Exception: an error that the command declares, as itself.
+            CallTimeoutError: the time is over. The connection is ended.
+            ConnectionLostError: the connection is closed, or went before the answer came.
+            EncodeError: a value can't be written. Nothing was sent.
+        """
+        return await self._handover.switch(command, protocol_factory, timeout)
 
     def close(self, *, drain_timeout: float | None = None) -> None:
         """Begin to close. Returns at once; `wait_closed` waits for the end.
@@ -279,6 +362,7 @@ class Connection(Generic[S]):
         self._transport = transport
         self._peername = transport.get_extra_info("peername")
         self._writer = BoxWriter(transport, self._loop)
+        self._calls.begin(self._writer)
         if self._on_opened is not None:
             self._on_opened(self)
             if self._is_shut:
@@ -301,9 +385,11 @@ class Connection(Generic[S]):
             return  # read only to be thrown away
         violation = None
         try:
-            boxes = self._reader.feed(data)
+            boxes = self._reader.feed(data, self._handover.until)
         except ProtocolViolationError as error:
             boxes, violation = list(error.boxes), error
+        if self._reader.is_stopped and self._is_reading:
+            self._regulate_reading()
         try:
             for box in boxes:
                 if self._is_shut:
@@ -311,9 +397,11 @@ class Connection(Generic[S]):
                 event = self._dialogue.receive(box)
                 if type(event) is Asked:
                     self._is_asked = True
+                    if self._reader.is_stopped and box is boxes[-1]:
+                        self._handover.begin(event)
                     self._responses.take(event)
                 elif type(event) is Answered:
-                    _resolve(event.waiter, event.box)
+                    self._calls.answered(event)
         except ProtocolViolationError as error:
             violation = error
         if violation is not None:
@@ -327,17 +415,22 @@ class Connection(Generic[S]):
 
     def _writing_resumed(self) -> None:
         self._writer.resume()
+        self._release()
+
+    def _release(self) -> None:
         if self._greeting is None or self._greeting.done():
             self._responses.release()
         self._regulate_reading()
 
-    def _ended(self, error: Exception | None) -> None:
+    def _ended(self, error: BaseException | None) -> None:
         """The transport is closed."""
-        if not self._is_shut:
+        if self._finishing is not None:
+            return
+        if not (self._is_shut or self._has_switched):
             self._lost_cause = self._lost_cause or error or _end_of_stream(self._reader)
         self._is_shut = self._is_draining = True
         self._writer.discard()
-        self._fail_pending()
+        self._calls.end()
         for timer in self._timers:
             timer.cancel()
         self._responses.close()
@@ -380,11 +473,11 @@ class Connection(Generic[S]):
         self._lost_cause = violation
         self._is_violated = True
         # No answer can come any more, but those who asked before shall have theirs.
-        self._fail_pending()
+        self._calls.end()
         self.close()
 
-    def _fatal(self, error: BaseException) -> None:
-        """A responder failed with an error that is declared to end the connection."""
+    def _fail(self, error: BaseException) -> None:
+        """End the connection because of an error, such as a responder's that is declared fatal."""
         self._lost_cause = self._lost_cause or error
         self._shut()
 
@@ -410,7 +503,7 @@ class Connection(Generic[S]):
         if self._is_shut:
             return
         self._is_shut = self._is_draining = True
-        self._fail_pending()
+        self._calls.end()
         self._writer.flush()
         transport = self._transport
         # A peer that doesn't read would keep what is left waiting for ever.
@@ -424,7 +517,7 @@ class Connection(Generic[S]):
                 self._is_reading = True
                 transport.resume_reading()
             self._timers.append(self._loop.call_later(_LINGER_TIMEOUT, transport.close))
-        elif self._is_asked and transport.get_extra_info("ssl_object") is not None:
+        elif self._is_asked and self._is_encrypted:
             # TLS has no half of a stream to end, and asyncio's forgets what it holds when data
             # comes in after its close. So give the peer the time to take the answers.
             self._timers.append(self._loop.call_later(_TLS_LINGER_TIMEOUT, transport.close))
@@ -463,7 +556,9 @@ class Connection(Generic[S]):
         is_choked = self._writer.is_choked
         if is_choked:
             self._responses.hold()
-        if self._dialogue.expected or not is_choked:
+        if self._reader.is_stopped:
+            should_read = False  # until it is known what follows
+        elif self._dialogue.expected or not is_choked:
             # The answers that this side waits for come the same way as the asks. Those wait, then.
             should_read = self._responses.held_bytes <= self._limits.max_held_bytes
         else:
@@ -474,6 +569,38 @@ class Connection(Generic[S]):
             self._transport.pause_reading()
         self._is_reading = should_read
 
+    def _asks(self) -> None:
+        if not self._is_reading:
+            self._regulate_reading()
+
+    def _read_on(self) -> None:
+        """What follows the box behind which the reader stopped is AMP."""
+        if self._is_shut or not self._reader.is_stopped:
+            return
+        self._reader.resume()
+        self._received(b"")
+        self._release()
+
+    def _encrypted(self, transport: asyncio.Transport) -> None:
+        """TLS has begun."""
+        self._transport = transport
+        if self._is_shut:
+            transport.close()
+            return
+        self._reader.resume()
+        self._is_reading = True
+        self._writer.unlock(transport)
+        self._release()
+
+    def _switched(self) -> None:
+        """Another protocol has the transport: this is the end of AMP on it."""
+        self._has_switched = True
+        self._ended(None)
+
+    @property
+    def _is_encrypted(self) -> bool:
+        return self._transport.get_extra_info("ssl_object") is not None
+
     def _reply(self, data: bytes) -> None:
         if self._is_shut:
             return
@@ -481,19 +608,10 @@ class Connection(Generic[S]):
         if self._writer.is_choked:
             self._regulate_reading()
 
-    def _give_up(self, tag: bytes, waiter: _Waiter) -> None:
-        was_held = self._writer.withdraw(waiter)
-        self._dialogue.abandon(tag, is_sent=not was_held)
-        self._unsent.discard(waiter)
-
-    def _fail_pending(self) -> None:
-        """Wake everybody whose call can't succeed any more. `call` says why."""
-        lost = ConnectionLostError()
-        for waiter in [*self._dialogue.end(), *self._unsent]:
-            _resolve(waiter, lost)
-
     def _lost(self, what: str) -> ConnectionLostError:
-        if self._lost_cause is not None:
+        if self._has_switched:
+            reason = "has switched to another protocol"
+        elif self._lost_cause is not None:
             reason = f"was lost: {str(self._lost_cause) or type(self._lost_cause).__name__}"
         else:
             reason = "is closed"
@@ -528,11 +646,6 @@ class ConnectionProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection._ended(exc)
-
-
-def _resolve(waiter: _Waiter, result: Box | AmpError) -> None:
-    if not waiter.done():
-        waiter.set_result(result)
 
 
 def _end_of_stream(reader: BoxReader) -> Exception | None:

@@ -11,6 +11,7 @@ builtin error that somebody who has never heard of AMP would catch::
     ├── ProtocolViolationError (ConnectionError)   bytes that are not AMP; ends the connection
     ├── ConnectionLostError (ConnectionError)      the connection is gone, or was never made
     ├── CallTimeoutError (TimeoutError)      no answer within the time the caller gave
+    ├── StartTLSError                        TLS can't begin on this connection
     └── RemoteAmpError                       the peer answered with an error
         ├── UnhandledCommandError            ... it has no responder for the command
         ├── InvalidArgumentsError (ValueError)     ... it refused the arguments
@@ -24,10 +25,10 @@ All of them can be pickled, so that they survive a process pool.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "AmpError",
@@ -39,10 +40,14 @@ __all__ = [
     "InvalidArgumentsError",
     "ProtocolViolationError",
     "RemoteAmpError",
+    "StartTLSError",
     "TooLongError",
     "UnhandledCommandError",
     "UnknownRemoteError",
 ]
+
+
+_NO_FIELDS: Final[Mapping[bytes, bytes]] = {}
 
 
 class AmpError(Exception):
@@ -167,6 +172,15 @@ class CallTimeoutError(AmpError, TimeoutError):
         return f"{self.command}: no answer within {self.timeout:g} seconds"
 
 
+class StartTLSError(AmpError):
+    """TLS can't begin on this connection: it is encrypted already, for example.
+
+    The side that began it or the peer refused; the connection goes on as it was. A handshake that
+    fails is something else: it costs the connection, with the `ssl.SSLError` as the cause of a
+    `ConnectionLostError`. Twisted has `OnlyOneTLS` for the second TLS on a connection.
+    """
+
+
 class RemoteAmpError(AmpError):
     r"""The peer answered a call with an error.
 
@@ -176,12 +190,16 @@ class RemoteAmpError(AmpError):
     Attributes:
         code: the peer's `_error_code`. Bytes that are not UTF-8 are shown as `\xNN`.
         description: the peer's `_error_description`, likewise.
+        fields: the other pairs of the peer's box, as they came.
     """
 
-    def __init__(self, code: str, description: str) -> None:
+    def __init__(
+        self, code: str, description: str, fields: Mapping[bytes, bytes] = _NO_FIELDS
+    ) -> None:
         super().__init__(code, description)
         self.code = code
         self.description = description
+        self.fields: dict[bytes, bytes] = dict(fields)
 
     def __str__(self) -> str:
         return f"{_plain(self.code)}: {_plain(self.description)}"

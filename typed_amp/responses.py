@@ -16,13 +16,13 @@ from typing_extensions import TypeVar
 
 from typed_amp.box import CLOSING, INVALID_ARGUMENTS, UNHANDLED, UNKNOWN, printable
 from typed_amp.errors import DecodeError
-from typed_amp.signature import error_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from typed_amp.connection import Connection
     from typed_amp.dialogue import Asked, Dialogue
+    from typed_amp.handover import Handover
     from typed_amp.router import Responder, Router
 
 __all__ = ["Responses"]
@@ -39,6 +39,7 @@ class Responses(Generic[S]):
         connection: given to responders that want it.
         router: says who answers what.
         dialogue: says what is written.
+        handover: takes over when a responder has agreed to a change of protocol.
         reply: writes it.
         on_idle: called when the last responder is done.
         on_fatal: called when one failed with an error that is to end the connection.
@@ -50,6 +51,7 @@ class Responses(Generic[S]):
         router: Router[S],
         dialogue: Dialogue[Any],
         *,
+        handover: Handover,
         reply: Callable[[bytes], None],
         on_idle: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
@@ -57,6 +59,7 @@ class Responses(Generic[S]):
         self._connection = connection
         self._router = router
         self._dialogue = dialogue
+        self._handover = handover
         self._reply = reply
         self._on_idle = on_idle
         self._on_fatal = on_fatal
@@ -96,7 +99,7 @@ class Responses(Generic[S]):
 
     def take(self, asked: Asked) -> None:
         """Answer an ask: now, if it can't be carried out, or when its responder is done."""
-        if self._is_holding or self._held:
+        if (self._is_holding or self._held) and not self._handover.is_for_tls(asked):
             self._held.append(asked)
             self._held_bytes += _size(asked)
             return
@@ -155,11 +158,14 @@ class Responses(Generic[S]):
 
     async def _respond(self, responder: Responder, command: Any, asked: Asked) -> None:
         asked.is_begun = True
+        signature = responder.signature
         try:
             if responder.takes_connection:
                 answer = await responder.function(command, self._connection)
             else:
                 answer = await responder.function(command)
+            if signature.transition is not None:
+                self._handover.check_state(answer)
         except BaseException as error:
             self._fail(responder, asked, error)
             self._done(asked)
@@ -168,27 +174,33 @@ class Responses(Generic[S]):
             return
         try:
             head = self._dialogue.answer_head(asked)
-            data = responder.signature.encode_answer(answer, head)
+            data = signature.encode_answer(answer, head)
+            if signature.transition is not None:
+                self._handover.check_answer(answer)
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
-            self._log_failure(responder, error)
+            self._log_failure(asked, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
         else:
             if self._dialogue.answered(asked):
                 self._reply(data)
+                if signature.transition is not None:
+                    self._done(asked)
+                    self._handover.accept(answer)
+                    return
         self._done(asked)
 
     def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         declared = responder.signature.declared(error)
         if declared is None:
             if not (isinstance(error, asyncio.CancelledError) and self._is_cancelling):
-                self._log_failure(responder, error)
+                self._log_failure(asked, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
             return
         try:
-            description, fields = str(error), error_fields(error)
+            description, fields = responder.signature.error_parts(error)
         except Exception as failure:
-            self._log_failure(responder, failure)
+            self._log_failure(asked, failure)
             self._refuse(asked, UNKNOWN, "Unknown Error")
         else:
             self._refuse(asked, declared.code, description, fields)
@@ -202,9 +214,11 @@ class Responses(Generic[S]):
         data = self._dialogue.error(asked, code, description, fields)
         if data is not None:
             self._reply(data)
+        if asked is self._handover.asked:
+            self._handover.refused()
 
-    def _log_failure(self, responder: Responder, error: BaseException) -> None:
-        title = responder.signature.title
+    def _log_failure(self, asked: Asked, error: BaseException) -> None:
+        title = printable(asked.name)
         _logger.error("%r: the responder of %s failed", self._connection, title, exc_info=error)
 
     def _check_begun(self) -> None:

@@ -15,10 +15,12 @@ from typing_extensions import TypeVar
 
 from typed_amp.box import printable
 from typed_amp.errors import DefinitionError
+from typed_amp.raw import RAW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from typed_amp.box import Box
     from typed_amp.command import CommandType
     from typed_amp.connection import Connection
     from typed_amp.signature import Signature
@@ -60,7 +62,7 @@ class Responder:
     """A registered function.
 
     Attributes:
-        signature: the command it answers.
+        signature: the command it answers, or all of them.
         function: the function.
         takes_connection: whether it wants the connection beside the command.
     """
@@ -99,8 +101,11 @@ class Router(Generic[S]):
         self._responders: dict[bytes, Responder] = {}
         self._connect_hooks: list[ConnectionHook[Any]] = []
         self._disconnect_hooks: list[ConnectionHook[Any]] = []
+        self._fallback: Responder | None = None
         self._included: list[Router[Any]] = []
         self._includers: list[Router[Any]] = []
+        self.has_transitions: bool = False
+        """Whether it answers commands that change what a connection speaks."""
 
     def responder(self, command: CommandType[C, R]) -> ResponderDecorator[C, R, S]:
         """Register the responder of a command; a decorator.
@@ -134,6 +139,44 @@ class Router(Generic[S]):
 
         return register
 
+    @overload
+    def fallback(
+        self, function: Callable[[Box], Coroutine[Any, Any, Box]], /
+    ) -> Callable[[Box], Coroutine[Any, Any, Box]]: ...
+
+    @overload
+    def fallback(
+        self, function: Callable[[Box, Connection[S]], Coroutine[Any, Any, Box]], /
+    ) -> Callable[[Box, Connection[S]], Coroutine[Any, Any, Box]]: ...
+
+    def fallback(self, function: Any, /) -> Any:
+        """Register what answers every command that has no responder; a decorator.
+
+        For proxies and tools, which handle commands that they don't know. The function is `async`
+        and takes the box as it came, with the command's name in `_command`, and with `_ask` in it
+        if the caller wants an answer; or that and the `Connection`. It returns the pairs of the
+        answer. A `RemoteAmpError` that it raises travels as it is, with its code, description and
+        fields, so that errors pass a proxy unchanged::
+
+            @router.fallback
+            async def forward(box: Box) -> Box:
+                return await upstream.call_box(
+                    box[b"_command"], box, requires_answer=b"_ask" in box
+                )
+
+        Returns:
+            The function unchanged.
+
+        Raises:
+            DefinitionError: there is one already; or the function is not async, or takes neither
+                one argument nor two.
+        """
+        arity = _check_function(
+            function, "the fallback", {1: "the box", 2: "the box and the connection"}
+        )
+        self._set_fallback(Responder(RAW, function, takes_connection=arity == 2))
+        return function
+
     def on_connect(self, hook: ConnectionHook[S]) -> ConnectionHook[S]:
         """Run an async function for each connection that begins; a decorator.
 
@@ -164,14 +207,14 @@ class Router(Generic[S]):
         return hook
 
     def include(self, router: Router[S] | Router[None]) -> None:
-        """Take over all responders and hooks of another router, those it gets later too.
+        """Take over all responders, hooks and the fallback of another router, also later ones.
 
         Args:
             router: with the same state, or with none.
 
         Raises:
-            DefinitionError: both have a responder for one command, the other has a different
-                state, or it includes this one.
+            DefinitionError: both have a responder for one command, or a fallback; the other has a
+                different state, or it includes this one.
         """
         if router._state is not None and router._state is not self._state:
             raise DefinitionError(
@@ -184,14 +227,16 @@ class Router(Generic[S]):
             return
         for responder in router._responders.values():
             self._check_free(responder)
+        if router._fallback is not None:
+            self._set_fallback(router._fallback)
         for responder in router._responders.values():
             self._add(responder)
         router._includers.append(self)
         self._included.append(router)
 
     def find(self, name: bytes) -> Responder | None:
-        """Give the responder of a command, by its name on the wire."""
-        return self._responders.get(name)
+        """Give the responder of a command, by its name on the wire; else the fallback, if any."""
+        return self._responders.get(name) or self._fallback
 
     def new_state(self) -> S:
         """Make the state of a new connection."""
@@ -231,6 +276,19 @@ class Router(Generic[S]):
         self._check_free(responder)
         for router in self._with_includers():
             router._responders[responder.signature.name] = responder
+            router.has_transitions |= responder.signature.transition is not None
+
+    def _set_fallback(self, fallback: Responder) -> None:
+        routers = self._with_includers()
+        for router in routers:
+            other = router._fallback
+            if other is not None and other is not fallback:
+                raise DefinitionError(
+                    f"there are two fallbacks: {_place(other.function)} and"
+                    f" {_place(fallback.function)}"
+                )
+        for router in routers:
+            router._fallback = fallback
 
 
 def _place(function: Any) -> str:

@@ -126,6 +126,7 @@ class Server(Generic[S, A]):
             self._router,
             limits=self._limits,
             drain_timeout=self._drain_timeout,
+            is_server=True,
             on_opened=self._opened,
             on_ended=self._ended,
         )

@@ -17,6 +17,7 @@ from typing_extensions import TypeVar
 
 from typed_amp.box import (
     COMMAND,
+    ERROR,
     ERROR_CODE,
     ERROR_DESCRIPTION,
     INVALID_ARGUMENTS,
@@ -49,6 +50,7 @@ __all__ = [
     "Options",
     "Signature",
     "error_fields",
+    "remote_error",
 ]
 
 C_co = TypeVar("C_co", covariant=True)
@@ -59,6 +61,9 @@ _PROTOCOL_ERRORS: Final[Mapping[bytes, type[RemoteAmpError]]] = {
     UNKNOWN: UnknownRemoteError,
     INVALID_ARGUMENTS: InvalidArgumentsError,
 }
+
+
+_ERROR_KEYS: Final = frozenset({ERROR, ERROR_CODE, ERROR_DESCRIPTION})
 
 
 class DeclaredError(NamedTuple):
@@ -176,6 +181,8 @@ class Signature(Generic[C_co, R_co]):
         errors: the exceptions that travel.
         error_types: the same by code.
         requires_answer: whether the caller asks for an answer.
+        transition: the type of what a responder returns instead of an answer, for a command that
+            changes what the connection speaks; None for others.
     """
 
     title: str
@@ -186,10 +193,16 @@ class Signature(Generic[C_co, R_co]):
     errors: Mapping[type[Exception], DeclaredError]
     error_types: Mapping[bytes, type[Exception]]
     requires_answer: bool
+    transition: type | None = None
 
     @classmethod
     def of(
-        cls, command: type, answer: Any, options: Options, namespace: Mapping[str, Any] | None
+        cls,
+        command: type,
+        answer: Any,
+        options: Options,
+        namespace: Mapping[str, Any] | None,
+        transition: type | None = None,
     ) -> Signature[C_co, R_co]:
         """Work out a command.
 
@@ -198,6 +211,7 @@ class Signature(Generic[C_co, R_co]):
             answer: the type of its answer.
             options: its class keywords.
             namespace: local names that the answer's annotations may use.
+            transition: what a responder returns instead of an answer.
 
         Raises:
             DefinitionError: it can't work.
@@ -215,6 +229,11 @@ class Signature(Generic[C_co, R_co]):
                 f"{command.__qualname__}: with requires_answer=False no answer can come; leave the"
                 f" answer type {answer.__name__} out"
             )
+        if transition is not None and not (answer is None and options.requires_answer):
+            raise DefinitionError(
+                f"{command.__qualname__} changes what the connection speaks: it needs an answer,"
+                " and one without fields"
+            )
         name = options.name or command.__name__
         _check_length(f"{command.__qualname__}: the name", name)
         return cls(
@@ -228,6 +247,7 @@ class Signature(Generic[C_co, R_co]):
                 {declared.code: error_type for error_type, declared in options.errors.items()}
             ),
             requires_answer=options.requires_answer,
+            transition=transition,
         )
 
     def encode_answer(self, answer: Any, head: bytes) -> bytes:
@@ -237,10 +257,14 @@ class Signature(Generic[C_co, R_co]):
             EncodeError: it isn't what the command declares, or can't be written.
         """
         if self.answer is None:
-            if answer is not None:
+            if not isinstance(answer, self.transition or type(None)):
+                due = (
+                    f"is answered with a {self.transition.__name__}"
+                    if self.transition
+                    else ("has no answer")
+                )
                 raise EncodeError(
-                    f"{self.title} has no answer, but its responder returned a"
-                    f" {type(answer).__name__}"
+                    f"{self.title} {due}, but its responder returned a {type(answer).__name__}"
                 )
             return head + b"\0\0"
         if not isinstance(answer, self.answer.accepted):
@@ -271,15 +295,22 @@ class Signature(Generic[C_co, R_co]):
                 return self.errors[error_type]
         return None
 
+    def error_parts(self, error: BaseException) -> tuple[str, bytes]:
+        """Give the description of an error that is declared, and its further pairs, written.
+
+        Raises:
+            EncodeError: a field can't be written.
+            Exception: what the error's own `__str__` raises.
+        """
+        return str(error), error_fields(error)
+
     def error_from(self, box: Box) -> Exception:
         """Make the exception that an error box stands for."""
-        code = box.get(ERROR_CODE, b"")
-        description = box.get(ERROR_DESCRIPTION, b"").decode("utf-8", "backslashreplace")
-        remote_type = _PROTOCOL_ERRORS.get(code, RemoteAmpError)
-        remote = remote_type(code.decode("utf-8", "backslashreplace"), description)
-        error_type = self.error_types.get(code)
+        remote = remote_error(box)
+        error_type = self.error_types.get(box.get(ERROR_CODE, b""))
         if error_type is None:
             return remote
+        description = remote.description
         try:
             if not issubclass(error_type, CommandError):
                 return error_type(description)
@@ -289,6 +320,16 @@ class Signature(Generic[C_co, R_co]):
             remote.__cause__ = cause
             return remote
         return error
+
+
+def remote_error(box: Box) -> RemoteAmpError:
+    """Make the error that an error box stands for where no command says what its code means."""
+    code = box.get(ERROR_CODE, b"")
+    return _PROTOCOL_ERRORS.get(code, RemoteAmpError)(
+        code.decode("utf-8", "backslashreplace"),
+        box.get(ERROR_DESCRIPTION, b"").decode("utf-8", "backslashreplace"),
+        {key: value for key, value in box.items() if key not in _ERROR_KEYS},
+    )
 
 
 def error_fields(error: BaseException) -> bytes:

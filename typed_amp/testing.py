@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 from typing_extensions import TypeVar
 
 from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.tls import feed_protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -84,7 +85,7 @@ async def _connection_pair(
     drain_timeout: float,
 ) -> AsyncGenerator[tuple[Connection[T], Connection[S]], None]:
     client = Connection(client_router, limits=limits, drain_timeout=drain_timeout)
-    server = Connection(router, limits=limits, drain_timeout=drain_timeout)
+    server = Connection(router, limits=limits, drain_timeout=drain_timeout, is_server=True)
     transports = MemoryTransport(client), MemoryTransport(server)
     for transport, peer in zip(transports, reversed(transports), strict=True):
         transport.join(peer)
@@ -105,10 +106,12 @@ class MemoryTransport(asyncio.Transport):
         connection: the connection that writes here.
     """
 
+    _start_tls_compatible = True  # asyncio's own mark
+
     def __init__(self, connection: Connection[Any]) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._protocol = ConnectionProtocol(connection)
+        self._protocol: asyncio.BaseProtocol = ConnectionProtocol(connection)
         self._peer: MemoryTransport
         self._buffer = bytearray()
         self._high = self._low = 0
@@ -121,6 +124,12 @@ class MemoryTransport(asyncio.Transport):
         """Tell this end which the other is, and its connection that it is there."""
         self._peer = peer
         self._protocol.connection_made(self)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._is_closing or not data:
@@ -137,7 +146,7 @@ class MemoryTransport(asyncio.Transport):
         data = bytes(self._buffer)
         self._buffer.clear()
         if data and not self._peer._is_closing:
-            self._peer._protocol.data_received(data)
+            feed_protocol(self._peer._protocol, data)
         if self._is_protocol_paused:
             self._is_protocol_paused = False
             self._protocol.resume_writing()

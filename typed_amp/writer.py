@@ -38,10 +38,11 @@ class BoxWriter:
         """Whether the transport has no room."""
         self.is_choked: bool = False
         """Whether answers pile up, since they were written to a full transport. Asks don't."""
+        self._is_locked = False
 
     def write_answer(self, box: bytes) -> None:
         """Take a box now, whether there is room or not."""
-        if self.is_full:
+        if self.is_full or (self._is_locked and self._size > HIGH_WATER):
             self.is_choked = True
         self.write(box)
 
@@ -67,7 +68,7 @@ class BoxWriter:
         Returns:
             Whether it was taken now.
         """
-        if self.is_full or self._held:
+        if self.is_full or self._held or self._is_locked:
             self._held[key] = box, on_written
             return False
         self.write(box)
@@ -79,7 +80,7 @@ class BoxWriter:
 
     def flush(self) -> None:
         """Hand all that was taken to the transport."""
-        if self._boxes:
+        if self._boxes and not self._is_locked:
             data = b"".join(self._boxes)
             self._boxes.clear()
             self._size = 0
@@ -93,12 +94,32 @@ class BoxWriter:
         """The transport has room again: take what was held back, as long as there is."""
         self.is_full = False
         self.is_choked = False
-        while self._held and not self.is_full:
+        while self._held and not (self.is_full or self._is_locked):
             key = next(iter(self._held))
             box, on_written = self._held.pop(key)
             self.write(box)
             if on_written is not None:
                 on_written()
+
+    def lock(self) -> None:
+        """Write nothing more behind what was taken by now, until `unlock`."""
+        self.flush()
+        self._is_locked = True
+
+    def unlock(self, transport: asyncio.WriteTransport | None = None) -> None:
+        """Write what was taken meanwhile.
+
+        Args:
+            transport: where to write from now on, if that has changed.
+        """
+        self._is_locked = False
+        if transport is not None:
+            transport.set_write_buffer_limits(high=HIGH_WATER)
+            self._transport = transport
+            self.is_full = False
+        self.flush()
+        if not self.is_full:
+            self.resume()
 
     def discard(self) -> None:
         """The connection is gone: forget everything."""

@@ -1,0 +1,263 @@
+"""From plain AMP to TLS, or to another protocol, in the middle of a connection.
+
+Rule of this module: behind a box after which something else than AMP may follow, nothing is read as
+AMP and nothing is written as AMP, until it is known what follows.
+
+The side that calls writes nothing behind its ask, and reads nothing behind the answer. The side
+that is called reads nothing behind the ask, and writes nothing behind its answer. So each byte is
+known to belong to the one or to the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from typed_amp.box import ANSWER, COMMAND, ERROR
+from typed_amp.errors import CallTimeoutError, StartTLSError
+from typed_amp.tls import begin_tls, check_context, feed_protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typed_amp.box import Box
+    from typed_amp.command import Command
+    from typed_amp.connection import Connection
+    from typed_amp.dialogue import Asked
+    from typed_amp.transitions import StartTLS, SwitchProtocol
+
+__all__ = ["Handover"]
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+_logger = logging.getLogger("typed_amp")
+
+
+class Handover:
+    """Changes what one connection speaks.
+
+    Args:
+        connection: the connection. This class works on its inside.
+        is_server: whether TLS makes this side its server. As in Twisted, that is who was connected
+            to, whoever asks for TLS.
+        server_hostname: the name that was connected to, if any.
+    """
+
+    def __init__(
+        self, connection: Connection[Any], *, is_server: bool, server_hostname: str | None
+    ) -> None:
+        self._connection = connection
+        self._is_server = is_server
+        self._server_hostname = server_hostname
+        self._tag: bytes | None = None
+        """Of the ask behind which this side writes nothing more."""
+        self._is_starting_tls = False
+        self._handshake: asyncio.Task[None] | None = None
+        self.asked: Asked | None = None
+        """What the peer asked for, behind which the reader has stopped."""
+
+    # -- Where the reader stops ----------------------------------------------------------------
+
+    @property
+    def until(self) -> Callable[[Box], bool] | None:
+        """What the reader is to ask of each box, if one may come that it has to stop behind."""
+        if self._tag is None and not self._connection._router.has_transitions:
+            return None
+        return self._is_last
+
+    def _is_last(self, box: Box) -> bool:
+        if ANSWER in box:
+            return box[ANSWER] == self._tag
+        if ERROR in box:
+            return box[ERROR] == self._tag
+        return COMMAND in box and self._transition_of(box[COMMAND]) is not None
+
+    def _transition_of(self, name: bytes) -> type | None:
+        responder = self._connection._router.find(name)
+        return None if responder is None else responder.signature.transition
+
+    def is_for_tls(self, asked: Asked) -> bool:
+        """Whether it is an ask for TLS, which must not wait: a peer that has asked for it keeps
+        the answers back that hooks may be waiting for."""
+        return asked is self.asked and self._transition_of(asked.name) is ssl.SSLContext
+
+    # -- The side that is asked ----------------------------------------------------------------
+
+    def begin(self, asked: Asked) -> None:
+        """The reader has stopped behind this ask."""
+        self.asked = asked
+        if self._tag is not None:
+            self._connection._fail(
+                StartTLSError("both sides asked for a change of protocol at the same time")
+            )
+
+    def check_state(self, answer: Any) -> None:
+        """Refuse what the connection's state doesn't allow, before the peer is told anything.
+
+        Raises:
+            StartTLSError: it is encrypted already.
+        """
+        if isinstance(answer, ssl.SSLContext) and self._connection._is_encrypted:
+            raise StartTLSError("the connection is encrypted already; TLS begins once")
+
+    def check_answer(self, answer: Any) -> None:
+        """Refuse what a responder returned, before the peer is told anything.
+
+        Raises:
+            StartTLSError: it can't be carried out.
+        """
+        if isinstance(answer, ssl.SSLContext):
+            self._check_context(answer, self._server_hostname)
+
+    def accept(self, answer: Any) -> None:
+        """Do what was agreed on; the answer that says so is the last that was written."""
+        connection = self._connection
+        if connection._is_shut:
+            return
+        connection._writer.lock()
+        if isinstance(answer, ssl.SSLContext):
+            self._handshake = connection._loop.create_task(self._follow(answer))
+            return
+        try:
+            self._switch(answer)
+        except Exception as error:
+            _logger.error("%r: the other protocol failed to begin", connection, exc_info=error)
+
+    def refused(self) -> None:
+        """The peer was refused: what follows is AMP."""
+        self.asked = None
+        self._connection._loop.call_soon(self._connection._read_on)
+
+    async def _follow(self, context: ssl.SSLContext) -> None:
+        try:
+            await self._shake_hands(context, self._server_hostname)
+        except OSError as error:
+            _logger.warning("%r: the TLS handshake failed: %s", self._connection, error)
+
+    # -- The side that asks --------------------------------------------------------------------
+
+    async def start_tls(
+        self,
+        command: StartTLS,
+        context: ssl.SSLContext | None,
+        server_hostname: str | None,
+        timeout: float | None,
+    ) -> None:
+        """Ask for TLS and begin it; see `Connection.start_tls`."""
+        server_hostname = server_hostname or self._server_hostname
+        if context is None:
+            if self._is_server:
+                raise StartTLSError(
+                    "this side is TLS's server, and needs a context with a certificate"
+                )
+            context = ssl.create_default_context()
+        self._check_context(context, server_hostname)
+        if self._is_starting_tls:
+            raise StartTLSError("TLS is beginning already")
+        self._is_starting_tls = True
+        title = type(command).__amp_signature__().title
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ask(command)
+                try:
+                    await self._shake_hands(context, server_hostname)
+                except OSError:
+                    raise self._connection._lost(title) from self._connection._lost_cause
+        except TimeoutError:
+            assert timeout is not None
+            raise CallTimeoutError(title, timeout) from None
+        finally:
+            self._is_starting_tls = False
+
+    async def switch(
+        self, command: SwitchProtocol, protocol_factory: Callable[[], P], timeout: float | None
+    ) -> tuple[asyncio.Transport, P]:
+        """Ask for another protocol and hand over to it; see `Connection.switch_protocol`."""
+        title = type(command).__amp_signature__().title
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ask(command)
+        except TimeoutError:
+            assert timeout is not None
+            raise CallTimeoutError(title, timeout) from None
+        try:
+            protocol = protocol_factory()
+        except BaseException as error:
+            self._connection._fail(error)
+            raise
+        return self._switch(protocol), protocol
+
+    async def _ask(self, command: Command[Any]) -> None:
+        connection = self._connection
+        signature = type(command).__amp_signature__()
+        try:
+            box = await connection._calls.ask_alone(
+                signature.title, signature.head, signature.arguments.encode, command, self._written
+            )
+        except BaseException as error:
+            if self._tag is not None:  # the peer may have begun, or may do so at any time
+                connection._fail(error)
+            raise
+        self._tag = None
+        if ERROR in box:
+            connection._writer.unlock()
+            connection._read_on()
+            raise signature.error_from(box)
+        if connection._is_shut:
+            raise connection._lost(signature.title)
+
+    def _written(self, tag: bytes) -> None:
+        self._tag = tag
+        self._connection._writer.lock()
+
+    # -- Both sides ----------------------------------------------------------------------------
+
+    def _check_context(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
+        check_context(
+            self._connection._transport,
+            context,
+            is_server=self._is_server,
+            server_hostname=server_hostname,
+        )
+
+    async def _shake_hands(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
+        connection = self._connection
+        transport = connection._transport
+        try:
+            encrypted = await begin_tls(
+                transport,
+                transport.get_protocol(),
+                context,
+                is_server=self._is_server,
+                server_hostname=server_hostname,
+                received=connection._reader.take_rest(),
+            )
+        except BaseException as error:
+            transport.abort()
+            connection._ended(error)  # nobody else tells it: TLS was the transport's protocol
+            raise
+        self.asked = None
+        connection._encrypted(encrypted)
+
+    def _switch(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        connection = self._connection
+        transport = connection._transport
+        rest = connection._reader.take_rest()
+        is_full = connection._writer.is_full
+        connection._switched()
+        try:
+            transport.set_write_buffer_limits()
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
+            if is_full:
+                protocol.pause_writing()
+            if rest:
+                feed_protocol(protocol, rest)
+            if not transport.is_closing():
+                transport.resume_reading()
+        except BaseException:
+            transport.abort()
+            raise
+        return transport
