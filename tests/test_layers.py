@@ -14,8 +14,9 @@ PACKAGE = Path(typed_amp.__file__).parent
 LAYERS = [
     ["errors"],
     ["box", "addresses", "opening", "tls"],
-    ["codecs", "calls"],
-    ["annotations", "plan"],
+    ["codecs"],
+    ["descriptors"],
+    ["annotations", "calls", "descriptor_exchange", "plan"],
     ["planning"],
     ["command_error"],
     ["signature"],

@@ -6,6 +6,7 @@ from typed_amp.codecs import Codec, Json
 from typed_amp.command import Command
 from typed_amp.command_error import CommandError
 from typed_amp.connection import Connection
+from typed_amp.descriptors import Descriptor
 from typed_amp.errors import (
     AmpError,
     CallTimeoutError,
@@ -38,6 +39,7 @@ __all__ = [
     "ConnectionLostError",
     "DecodeError",
     "DefinitionError",
+    "Descriptor",
     "EncodeError",
     "InvalidArgumentsError",
     "Json",

@@ -52,6 +52,7 @@ from typed_amp.codecs import (
     SecretCodec,
     TextCodec,
 )
+from typed_amp.descriptors import Descriptor, DescriptorCodec
 from typed_amp.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -126,10 +127,12 @@ def codec_for(
             return mark
         if isinstance(mark, Json):
             return _json_codec(annotation)
+        if isinstance(mark, Descriptor):
+            return _descriptor_codec(annotation)
         if isinstance(mark, (EncodedBytes, EncodedStr)):
             # Base64 and the like: the model decodes what is written, so the text of it is written.
             return JsonStringCodec(Annotated[(annotation, *metadata)], read_here=False)
-        if isinstance(mark, type) and issubclass(mark, (Codec, Json)):
+        if isinstance(mark, type) and issubclass(mark, (Codec, Json, Descriptor)):
             raise DefinitionError(f"{mark.__name__} stands there as a class; write an instance")
     origin = get_origin(annotation)
     if annotation in _COLLECTIONS or (origin in _COLLECTIONS and not get_args(annotation)):
@@ -171,7 +174,19 @@ def _collection_codec(
         )
     if not is_marked and (codec := rows(element, origin)):
         return codec
-    return ListCodec(origin, codec_for(element, metadata, rows))
+    codec = codec_for(element, metadata, rows)
+    if isinstance(codec, DescriptorCodec):
+        raise DefinitionError(
+            f"{_shown(annotation)} has no codec: descriptors are fields of their own; put them into"
+            " a model, and make it a list of that"
+        )
+    return ListCodec(origin, codec)
+
+
+def _descriptor_codec(annotation: Any) -> Codec[Any]:
+    if annotation is not int:
+        raise DefinitionError(f"a Descriptor() is an int, not {_shown(annotation)}")
+    return DescriptorCodec()
 
 
 def _secret_codec(

@@ -95,6 +95,11 @@ class Limits:
             answer of the peer's, nothing more is read until it does. 64 MiB: a thousand of AMP's
             longest values.
 
+        max_unclaimed_descriptors: the most file descriptors that came and that no command has
+            claimed yet; the oldest are closed beyond it. 256: about as many as one message on a
+            Unix socket can carry on Linux, and a quarter of what a process may have open there
+            unless told otherwise.
+
     Raises:
         ValueError: a limit is not positive.
     """
@@ -102,6 +107,7 @@ class Limits:
     max_box_bytes: int = 4 * 1024 * 1024
     max_keys: int = 1_024
     max_held_bytes: int = 64 * 1024 * 1024
+    max_unclaimed_descriptors: int = 256
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from typed_amp.errors import AmpError, CallTimeoutError, ConnectionLostError
+from typed_amp.box import ERROR
+from typed_amp.descriptors import close_descriptors
+from typed_amp.errors import CallTimeoutError, ConnectionLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +21,23 @@ if TYPE_CHECKING:
     from typed_amp.dialogue import Answered, Dialogue
     from typed_amp.writer import BoxWriter
 
-__all__ = ["Calls", "Waiter", "resolve"]
+__all__ = ["Attached", "Calls", "Waiter", "resolve"]
 
-Waiter: TypeAlias = "asyncio.Future[Box | AmpError]"
-"""What a call awaits: the answer's box, or why there is none.
+
+class Attached(NamedTuple):
+    """An answer that came with descriptors.
+
+    Attributes:
+        value: the answer, read.
+        descriptors: those in it. Somebody has to close them if nobody takes the answer.
+    """
+
+    value: Any
+    descriptors: list[int]
+
+
+Waiter: TypeAlias = "asyncio.Future[Box | Attached | Exception]"
+"""What a call awaits: the answer, or why there is none.
 
 A result in both cases: an exception that nobody is left to take would be logged as lost.
 """
@@ -51,6 +66,8 @@ class Calls:
         self._writer: BoxWriter
         self._untold: set[Waiter] = set()
         """Those that want no answer, and wait for the transport."""
+        self._decoders: dict[Waiter, Callable[[Box], Attached | Exception]] = {}
+        """Of those whose answer is more than its box."""
         self.is_ended: bool = False
         """Whether every call fails from now on."""
 
@@ -89,36 +106,8 @@ class Calls:
         dialogue.ask(tag, waiter)
         self._writer.write_ask(waiter, data)
         self._on_ask()
-        return await self._wait(title, waiter, tag, timeout)
-
-    async def ask_alone(
-        self,
-        title: str,
-        head: bytes,
-        encode: Callable[[Any, bytes], bytes],
-        value: Any,
-        on_written: Callable[[bytes], None],
-    ) -> Box:
-        """Ask for something behind which nothing may be written until the answer is here.
-
-        The same as `ask`, but that `on_written` is called with the ask's tag when the box is
-        written, before anything else can be.
-        """
-        if self.is_ended:
-            raise self._lost(title)
-        tag = self._dialogue.new_tag()
-        data = encode(value, _ask_head(tag, head))
-        waiter: Waiter = self._loop.create_future()
-        self._dialogue.ask(tag, waiter)
-
-        def write() -> None:
-            self._writer.write(data)
-            on_written(tag)
-
-        if self._writer.write_ask(waiter, b"", write):
-            write()
-        self._on_ask()
-        return await self._wait(title, waiter, tag, None)
+        box: Box = await self._wait(title, waiter, tag, timeout)
+        return box
 
     async def tell(
         self,
@@ -144,9 +133,83 @@ class Calls:
         finally:
             self._untold.discard(waiter)
 
+    async def in_turn(
+        self,
+        title: str,
+        head: bytes,
+        encode: Callable[[Any, bytes], bytes],
+        value: Any,
+        timeout: float | None = None,
+        *,
+        requires_answer: bool = True,
+        on_written: Callable[[bytes | None], None] | None = None,
+        decode: Callable[[Box], Attached | Exception] | None = None,
+    ) -> Box | Attached:
+        """Send something whose bytes depend on when they are written.
+
+        The same as `ask`, or as `tell` if no answer is required, but that the value is written as
+        bytes when it is its turn to go out.
+
+        Args:
+            title: the command's name, for messages.
+            head: the pair with the command's name, already written.
+            encode: writes the value; nothing else is written between that and its box.
+            value: the command.
+            timeout: seconds to wait; None for ever.
+            requires_answer: whether to wait for an answer.
+            on_written: called with the ask's tag when it is written, before anything else is.
+            decode: reads the answer when it arrives, before anything else is read.
+        """
+        if self.is_ended:
+            raise self._lost(title)
+        waiter: Waiter = self._loop.create_future()
+        tag = None
+        if requires_answer:
+            tag = self._dialogue.new_tag()
+            head = _ask_head(tag, head)
+            self._dialogue.ask(tag, waiter)
+        else:
+            self._untold.add(waiter)
+        if decode is not None:
+            self._decoders[waiter] = decode
+
+        def write() -> None:
+            try:
+                data = encode(value, head)
+            except Exception as error:
+                if tag is not None:
+                    self._dialogue.abandon(tag, is_sent=False)
+                resolve(waiter, error)
+                return
+            self._writer.write(data)
+            if on_written is not None:
+                on_written(tag)
+            if tag is None:
+                resolve(waiter, {})
+
+        if self._writer.write_ask(waiter, b"", write):
+            write()
+        if tag is not None:
+            self._on_ask()
+        try:
+            result: Box | Attached = await self._wait(title, waiter, tag, timeout)
+            return result
+        finally:
+            self._untold.discard(waiter)
+            self._decoders.pop(waiter, None)
+
     def answered(self, event: Answered[Waiter]) -> None:
         """Pass an answer on to the call that waits for it."""
-        resolve(event.waiter, event.box)
+        waiter, box = event
+        decode = self._decoders.pop(waiter, None) if self._decoders else None
+        if decode is None or ERROR in box:
+            resolve(waiter, box)
+            return
+        result = decode(box)
+        if not waiter.done():
+            waiter.set_result(result)
+        elif isinstance(result, Attached):  # the call gave up in this very turn
+            close_descriptors(result.descriptors)
 
     def end(self) -> None:
         """Wake everybody whose call can't succeed any more; later calls fail at once."""
@@ -157,7 +220,7 @@ class Calls:
 
     async def _wait(
         self, title: str, waiter: Waiter, tag: bytes | None, timeout: float | None
-    ) -> Box:
+    ) -> Any:
         timer = None
         if timeout is not None:
             error = CallTimeoutError(title, timeout)
@@ -166,14 +229,20 @@ class Calls:
             result = await waiter
         except BaseException:
             self._give_up(waiter, tag)
+            if waiter.done() and not waiter.cancelled():
+                result = waiter.result()
+                if isinstance(result, Attached):
+                    close_descriptors(result.descriptors)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
         if type(result) is dict:
             return result
+        if not isinstance(result, Exception):
+            return result
         self._give_up(waiter, tag)
-        raise result if isinstance(result, CallTimeoutError) else self._lost(title)
+        raise self._lost(title) if isinstance(result, ConnectionLostError) else result
 
     def _give_up(self, waiter: Waiter, tag: bytes | None) -> None:
         was_held = self._writer.withdraw(waiter)
@@ -181,7 +250,7 @@ class Calls:
             self._dialogue.abandon(tag, is_sent=not was_held)
 
 
-def resolve(waiter: Waiter, result: Box | AmpError) -> None:
+def resolve(waiter: Waiter, result: Box | Exception) -> None:
     """Wake a call, unless it is awake."""
     if not waiter.done():
         waiter.set_result(result)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, cast
 
@@ -18,9 +19,15 @@ from typing_extensions import TypeVar
 
 from typed_amp.addresses import address_of, shown
 from typed_amp.box import ANSWER, ERROR, BoxReader, Limits, printable
-from typed_amp.calls import Calls, Waiter
+from typed_amp.calls import Attached, Calls, Waiter
+from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
-from typed_amp.errors import ConnectionLostError, EncodeError, ProtocolViolationError
+from typed_amp.errors import (
+    ConnectionLostError,
+    DecodeError,
+    EncodeError,
+    ProtocolViolationError,
+)
 from typed_amp.handover import Handover
 from typed_amp.raw import encode_raw, raw_head
 from typed_amp.responses import Responses
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 
     from typed_amp.box import Box
     from typed_amp.command import Command
+    from typed_amp.signature import Signature
     from typed_amp.transitions import SwitchProtocol
 
 __all__ = ["DRAIN_TIMEOUT", "Connection", "ConnectionProtocol"]
@@ -91,11 +99,13 @@ class Connection(Generic[S]):
         self._writer: BoxWriter
         self._peername: Any = None
         self._calls = Calls(self._dialogue, lost=self._lost, on_ask=self._asks)
+        self._descriptors = DescriptorExchange(self, self._limits.max_unclaimed_descriptors)
         self._handover = Handover(self, is_server=is_server, server_hostname=server_hostname)
         self._responses = Responses(
             self,
             self._router,
             self._dialogue,
+            descriptors=self._descriptors,
             handover=self._handover,
             reply=self._reply,
             on_idle=self._check_drained,
@@ -142,11 +152,8 @@ class Connection(Generic[S]):
             DefinitionError: the command names classes that don't exist.
         """
         signature = command.__amp_own_signature__ or command.__amp_signature__()
-        if signature.transition is not None:
-            raise EncodeError(
-                f"{signature.title} changes what the connection speaks; call it with"
-                " connection.start_tls or connection.switch_protocol"
-            )
+        if not signature.is_plain:
+            return await self._call_special(signature, command, timeout)
         encode = signature.arguments.encode
         if not signature.requires_answer:
             await self._calls.tell(signature.title, signature.head, encode, command, timeout)
@@ -155,6 +162,40 @@ class Connection(Generic[S]):
         if ERROR in box:
             raise signature.error_from(box)
         answer: R = signature.decode_answer(box)
+        return answer
+
+    async def _call_special(
+        self, signature: Signature[Any, R], command: Command[R], timeout: float | None
+    ) -> R:
+        if signature.transition is not None:
+            raise EncodeError(
+                f"{signature.title} changes what the connection speaks; call it with"
+                " connection.start_tls or connection.switch_protocol"
+            )
+
+        def decode(box: Box) -> Attached | Exception:
+            plan = signature.answer
+            assert plan is not None
+            try:
+                is_latest = not self._responses.is_behind
+                return Attached(*self._descriptors.decode(plan, box, is_latest=is_latest))
+            except DecodeError as error:
+                return signature.undecodable(error)
+
+        result = await self._calls.in_turn(
+            signature.title,
+            signature.head,
+            partial(self._descriptors.encode, signature.arguments.encode),
+            command,
+            timeout,
+            requires_answer=signature.requires_answer,
+            decode=decode if signature.answer_has_attachments else None,
+        )
+        if isinstance(result, Attached):
+            return cast("R", result.value)
+        if ERROR in result:
+            raise signature.error_from(result)
+        answer: R = signature.decode_answer(result)
         return answer
 
     async def call_remote(
@@ -363,6 +404,7 @@ class Connection(Generic[S]):
         self._peername = transport.get_extra_info("peername")
         self._writer = BoxWriter(transport, self._loop)
         self._calls.begin(self._writer)
+        self._descriptors.begin(transport)
         if self._on_opened is not None:
             self._on_opened(self)
             if self._is_shut:
@@ -430,6 +472,7 @@ class Connection(Generic[S]):
             self._lost_cause = self._lost_cause or error or _end_of_stream(self._reader)
         self._is_shut = self._is_draining = True
         self._writer.discard()
+        self._descriptors.close()
         self._calls.end()
         for timer in self._timers:
             timer.cancel()
@@ -587,6 +630,7 @@ class Connection(Generic[S]):
         if self._is_shut:
             transport.close()
             return
+        self._descriptors.begin(transport)
         self._reader.resume()
         self._is_reading = True
         self._writer.unlock(transport)
@@ -637,6 +681,10 @@ class ConnectionProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.connection._received(data)
+
+    def descriptors_received(self, descriptors: list[int]) -> None:
+        """Take over descriptors, which came before the bytes that are received next."""
+        self.connection._descriptors.received(descriptors)
 
     def pause_writing(self) -> None:
         self.connection._writing_paused()

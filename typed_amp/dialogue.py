@@ -27,7 +27,7 @@ from typed_amp.box import (
 from typed_amp.errors import ProtocolViolationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "Answered",
@@ -47,9 +47,10 @@ class Asked:
         box: the whole box, for the arguments in it.
         is_answered: whether the dialogue has given out its answer.
         is_begun: for the owner of the dialogue: whether a responder runs for it.
+        attachments: likewise: what came with it, and must be closed if no responder runs.
     """
 
-    __slots__ = ("box", "is_answered", "is_begun", "name", "tag")
+    __slots__ = ("attachments", "box", "is_answered", "is_begun", "name", "tag")
 
     def __init__(self, name: bytes, tag: bytes | None, box: Box) -> None:
         self.name: bytes = name
@@ -57,6 +58,7 @@ class Asked:
         self.box: Box = box
         self.is_answered: bool = False
         self.is_begun: bool = False
+        self.attachments: Sequence[int] = ()
 
 
 class Answered(NamedTuple, Generic[W]):

@@ -193,22 +193,26 @@ class Handover:
         connection = self._connection
         signature = type(command).__amp_signature__()
         try:
-            box = await connection._calls.ask_alone(
-                signature.title, signature.head, signature.arguments.encode, command, self._written
+            box = await connection._calls.in_turn(
+                signature.title,
+                signature.head,
+                signature.arguments.encode,
+                command,
+                on_written=self._written,
             )
         except BaseException as error:
             if self._tag is not None:  # the peer may have begun, or may do so at any time
                 connection._fail(error)
             raise
         self._tag = None
-        if ERROR in box:
+        if isinstance(box, dict) and ERROR in box:
             connection._writer.unlock()
             connection._read_on()
             raise signature.error_from(box)
         if connection._is_shut:
             raise connection._lost(signature.title)
 
-    def _written(self, tag: bytes) -> None:
+    def _written(self, tag: bytes | None) -> None:
         self._tag = tag
         self._connection._writer.lock()
 

@@ -31,10 +31,15 @@ from typed_amp.codecs import (
     TextCodec,
     decode_error,
 )
+from typed_amp.descriptors import (
+    DescriptorCodec,
+    refuse_to_attach,
+    refuse_to_claim,
+)
 from typed_amp.errors import DecodeError, EncodeError, TooLongError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
 
 __all__ = ["Field", "Plan", "RowsCodec"]
@@ -71,8 +76,10 @@ class Plan:
         fields: its fields, in their order.
         encode: `encode(value, head)` gives the box of a value: `head`, which is pairs already
             written, then the fields' pairs, then the end. Raises `EncodeError` or `TooLongError`.
+            A third argument, `attach`, gives the number of a descriptor that is to be sent.
         decode: `decode(box)` gives the value, validated by the model. Keys that are no field's are
-            ignored, unless the model forbids them. Raises `DecodeError`.
+            ignored, unless the model forbids them. Raises `DecodeError`. A second argument,
+            `claim`, gives the descriptor of a number.
         is_complete: whether all of the above is there.
         is_being_made: whether `plan_for` is at it.
     """
@@ -82,8 +89,8 @@ class Plan:
         generic = getattr(model, "__pydantic_generic_metadata__", None)
         self.accepted: type = (generic and generic["origin"]) or model
         self.fields: tuple[Field, ...] = ()
-        self.encode: Callable[[Any, bytes], bytes]
-        self.decode: Callable[[Mapping[bytes, bytes]], Any]
+        self.encode: Callable[..., bytes]
+        self.decode: Callable[..., Any]
         self.is_complete: bool = False
         self.is_being_made: bool = False
 
@@ -96,7 +103,12 @@ class Plan:
         """
         self.fields = tuple(fields)
         source = "\n".join([*self._encode_source(), *self._decode_source()])
-        namespace: dict[str, Any] = {"plan": self, "validate": validate}
+        namespace: dict[str, Any] = {
+            "plan": self,
+            "validate": validate,
+            "refuse_to_attach": refuse_to_attach,
+            "refuse_to_claim": refuse_to_claim,
+        }
         for index, field in enumerate(self.fields):
             namespace[f"encode_{index}"] = _checked(field.codec)
             namespace[f"decode_{index}"] = field.codec.decode
@@ -110,7 +122,7 @@ class Plan:
         # at: the field at work, so that an error can name it.
         in_dict = issubclass(self.model, (BaseModel, BaseException))
         form, values = b"%b", ["head"]
-        yield "def encode(model, head):"
+        yield "def encode(model, head, attach=refuse_to_attach):"
         yield "    at = 0"
         yield "    try:"
         if in_dict:
@@ -143,7 +155,7 @@ class Plan:
         yield "        raise failure from failure.__cause__"
 
     def _decode_source(self) -> Iterable[str]:
-        yield "def decode(box):"
+        yield "def decode(box, claim=refuse_to_claim):"
         yield "    at = 0"
         yield "    values = {}"
         yield "    try:"
@@ -163,6 +175,49 @@ class Plan:
         yield "    except Exception as error:"
         yield "        failure = plan.decode_failure(at, error)"
         yield "        raise failure from failure.__cause__"
+
+    @property
+    def carries_descriptors(self) -> bool:
+        """Whether there are descriptors in it, or in its rows."""
+        return any(
+            isinstance(field.codec, DescriptorCodec)
+            for plan in self._with_rows()
+            for field in plan.fields
+        )
+
+    def _with_rows(self) -> list[Plan]:
+        plans: list[Plan] = [self]
+        for plan in plans:  # which grows meanwhile
+            rows = [field.codec.plan for field in plan.fields if isinstance(field.codec, RowsCodec)]
+            plans += [row for row in rows if row not in plans]
+        return plans
+
+    def descriptors_in(self, model: Any) -> Iterator[int]:
+        """Find the descriptors in a value, and in its rows."""
+        if not isinstance(model, self.accepted):
+            return
+        for field in self.fields:
+            value = getattr(model, field.name, None)
+            if value is None:
+                continue
+            if isinstance(field.codec, DescriptorCodec):
+                yield value
+            elif isinstance(field.codec, RowsCodec):
+                for row in field.codec.models(value):
+                    yield from field.codec.plan.descriptors_in(row)
+
+    def skip_descriptors(self, box: Box, skip: Callable[[int], None]) -> None:
+        """Tell of the descriptors that a box names which can't be read as a whole."""
+        for field in self.fields:
+            data = box.get(field.key)
+            if data is None:
+                continue
+            with contextlib.suppress(DecodeError):
+                if isinstance(field.codec, DescriptorCodec):
+                    skip(field.codec.decode(data))
+                elif isinstance(field.codec, RowsCodec):
+                    for row in decode_boxes(data):
+                        field.codec.plan.skip_descriptors(row, skip)
 
     def encode_failure(self, model: Any, at: int, error: Exception) -> Exception:
         """Say what could not be written, and why. Slow: for the exceptional case.
@@ -184,7 +239,7 @@ class Plan:
             return EncodeError(f"{where}: there is no value (model_construct makes such models)")
         value = getattr(model, field.name)
         if isinstance(error, OverflowError):
-            with contextlib.suppress(OverflowError):  # else it is the codec's own
+            with contextlib.suppress(OverflowError, EncodeError):  # else it is the codec's own
                 length = len(field.codec.encode(value))
                 return TooLongError(where, length, MAX_VALUE_LENGTH)
         if isinstance(error, UnicodeEncodeError):
@@ -250,19 +305,6 @@ class _UnknownKeyError(Exception):
     """A key that is no field's, in a box for a model that forbids them."""
 
 
-_INLINE_ENCODE: Final = {
-    BytesCodec: "{value} if type({value}) is bytes else encode_{index}({value})",
-    TextCodec: "str.encode({value})",
-}
-"""Codecs that are one expression, spared a call: it does what the codec's method does."""
-
-_INLINE_DECODE: Final = {
-    BytesCodec: "data",
-    TextCodec: "data.decode()",
-    IntegerCodec: "int(data) if data.isdigit() and len(data) < 640 else decode_{index}(data)",
-}
-
-
 class RowsCodec(Codec[Any]):
     """Models as boxes, one after the other (Twisted's `AmpList`).
 
@@ -273,36 +315,58 @@ class RowsCodec(Codec[Any]):
     """
 
     def __init__(self, plan: Plan, collection_type: Callable[[Iterable[Any]], Any] | None) -> None:
-        self._plan = plan
+        self.plan: Plan = plan
         self._collection_type = collection_type
 
-    def encode(self, value: Any) -> bytes:
-        models = [value] if self._collection_type is None else value
-        encode = self._plan.encode
+    def models(self, value: Any) -> Iterable[Any]:
+        """Give the models in a value: itself, or its elements."""
+        return [value] if self._collection_type is None else value
+
+    def encode(self, value: Any, attach: Callable[[int], int] = refuse_to_attach) -> bytes:
+        models = self.models(value)
+        encode = self.plan.encode
         for model in models:
-            if not isinstance(model, self._plan.accepted):
+            if not isinstance(model, self.plan.accepted):
                 raise EncodeError(
-                    f"a {type(model).__name__} where {self._plan.model.__qualname__} is declared"
+                    f"a {type(model).__name__} where {self.plan.model.__qualname__} is declared"
                 )
-        rows = [encode(model, b"") for model in models]
+        rows = [encode(model, b"", attach) for model in models]
         if self._collection_type in (set, frozenset):
             rows.sort()
         return b"".join(rows)
 
-    def decode(self, data: bytes) -> Any:
+    def decode(self, data: bytes, claim: Callable[[int], int] = refuse_to_claim) -> Any:
         boxes = decode_boxes(data)
-        decode = self._plan.decode
+        decode = self.plan.decode
         if self._collection_type is None:
             if len(boxes) != 1:
                 raise DecodeError(f"{len(boxes)} boxes where one is due")
-            return decode(boxes[0])
+            return decode(boxes[0], claim)
         rows = []
         for index, box in enumerate(boxes):
             try:
-                rows.append(decode(box))
+                rows.append(decode(box, claim))
             except DecodeError as error:
                 raise DecodeError(error.reason, (index, *error.location)) from None
         return self._collection_type(rows)
+
+
+_INLINE_ENCODE: Final = {
+    BytesCodec: "{value} if type({value}) is bytes else encode_{index}({value})",
+    TextCodec: "str.encode({value})",
+    DescriptorCodec: "encode_{index}(attach({value}))",
+    RowsCodec: "encode_{index}({value}, attach)",
+}
+"""Codecs that are one expression, spared a call: it does what the codec's method does. And those
+that need more than the value."""
+
+_INLINE_DECODE: Final = {
+    BytesCodec: "data",
+    TextCodec: "data.decode()",
+    IntegerCodec: "int(data) if data.isdigit() and len(data) < 640 else decode_{index}(data)",
+    DescriptorCodec: "claim(decode_{index}(data))",
+    RowsCodec: "decode_{index}(data, claim)",
+}
 
 
 def _forbids_extra(model: type) -> bool:

@@ -137,6 +137,8 @@ def plan_of_fields(
         model.model_rebuild(raise_errors=False, _types_namespace=namespace)
     plan = Plan(cls)
     plan.complete(_planned(cls, _pydantic_fields(model), namespace), validate)
+    if plan.carries_descriptors:
+        raise DefinitionError(f"{cls.__qualname__}: an error can't carry a Descriptor()")
     return plan
 
 

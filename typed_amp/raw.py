@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from typed_amp.box import COMMAND, END_OF_BOX, RESERVED_KEYS, encode_pairs
+from typed_amp.descriptors import refuse_to_attach
 from typed_amp.errors import EncodeError, RemoteAmpError
 from typed_amp.plan import Plan
 from typed_amp.signature import DeclaredError, Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 __all__ = ["RAW", "RawSignature", "encode_raw", "raw_head"]
@@ -51,7 +52,12 @@ _SET_BY_PROTOCOL: Final = RESERVED_KEYS - {ROUTE}
 class RawSignature(Signature[Any, Any]):
     """What a fallback answers: any command, with any pairs or any remote error."""
 
-    def encode_answer(self, answer: Any, head: bytes) -> bytes:
+    def encode_answer(
+        self,
+        answer: Any,
+        head: bytes,
+        attach: Callable[[int], int] = refuse_to_attach,  # noqa: ARG002 - nothing is attached
+    ) -> bytes:
         return encode_raw(answer, head)
 
     def declared(self, error: BaseException) -> DeclaredError | None:

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from typed_amp.box import CLOSING, INVALID_ARGUMENTS, UNHANDLED, UNKNOWN, printable
+from typed_amp.descriptors import close_descriptors
 from typed_amp.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from typed_amp.connection import Connection
+    from typed_amp.descriptor_exchange import DescriptorExchange
     from typed_amp.dialogue import Asked, Dialogue
     from typed_amp.handover import Handover
     from typed_amp.router import Responder, Router
+    from typed_amp.signature import Signature
 
 __all__ = ["Responses"]
 
@@ -39,6 +42,7 @@ class Responses(Generic[S]):
         connection: given to responders that want it.
         router: says who answers what.
         dialogue: says what is written.
+        descriptors: sends and receives those in boxes.
         handover: takes over when a responder has agreed to a change of protocol.
         reply: writes it.
         on_idle: called when the last responder is done.
@@ -51,6 +55,7 @@ class Responses(Generic[S]):
         router: Router[S],
         dialogue: Dialogue[Any],
         *,
+        descriptors: DescriptorExchange,
         handover: Handover,
         reply: Callable[[bytes], None],
         on_idle: Callable[[], None],
@@ -59,6 +64,7 @@ class Responses(Generic[S]):
         self._connection = connection
         self._router = router
         self._dialogue = dialogue
+        self._descriptors = descriptors
         self._handover = handover
         self._reply = reply
         self._on_idle = on_idle
@@ -79,6 +85,11 @@ class Responses(Generic[S]):
     def running(self) -> int:
         """How many responders run."""
         return len(self._tasks)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether asks wait that came before what comes now."""
+        return bool(self._held)
 
     @property
     def held_bytes(self) -> int:
@@ -114,13 +125,19 @@ class Responses(Generic[S]):
             # As Twisted words it, but for the b of its bytes.
             self._refuse(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
             return
+        signature = responder.signature
         try:
-            command = responder.signature.arguments.decode(asked.box)
+            if signature.has_attachments:
+                command, asked.attachments = self._descriptors.decode(
+                    signature.arguments, asked.box, is_latest=not self._held
+                )
+            else:
+                command = signature.arguments.decode(asked.box)
         except DecodeError as error:
             self._refuse(asked, INVALID_ARGUMENTS, str(error))
             return
         self._tasks[asked] = None
-        task = _start_task(self._respond(responder, command, asked), responder.signature.title)
+        task = _start_task(self._respond(responder, command, asked), signature.title)
         if asked in self._tasks:
             self._tasks[asked] = task
             if asked in self._doomed:
@@ -174,7 +191,10 @@ class Responses(Generic[S]):
             return
         try:
             head = self._dialogue.answer_head(asked)
-            data = signature.encode_answer(answer, head)
+            if signature.answer_has_attachments:
+                data = self._encode_attached(signature, answer, head)
+            else:
+                data = signature.encode_answer(answer, head)
             if signature.transition is not None:
                 self._handover.check_answer(answer)
         except Exception as error:
@@ -189,6 +209,16 @@ class Responses(Generic[S]):
                     self._handover.accept(answer)
                     return
         self._done(asked)
+
+    def _encode_attached(self, signature: Signature[Any, Any], answer: Any, head: bytes) -> bytes:
+        plan = signature.answer
+        assert plan is not None
+        try:
+            if not head:  # nobody wants the answer, nor what is attached to it
+                return signature.encode_answer(answer, head, lambda _: 0)
+            return self._descriptors.encode(signature.encode_answer, answer, head)
+        finally:
+            close_descriptors(plan.descriptors_in(answer))
 
     def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         declared = responder.signature.declared(error)
@@ -229,6 +259,7 @@ class Responses(Generic[S]):
                 continue
             task = self._tasks[asked]
             if task is not None and task.done():
+                close_descriptors(asked.attachments)
                 self._refuse(asked, UNKNOWN, "Unknown Error")
                 self._done(asked)
             else:

@@ -28,6 +28,7 @@ from typed_amp.box import (
     printable,
 )
 from typed_amp.command_error import CommandError
+from typed_amp.descriptors import refuse_to_attach
 from typed_amp.errors import (
     DecodeError,
     DefinitionError,
@@ -40,7 +41,7 @@ from typed_amp.errors import (
 from typed_amp.planning import UnresolvedError, is_model, plan_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from typed_amp.box import Box
     from typed_amp.plan import Plan
@@ -183,6 +184,9 @@ class Signature(Generic[C_co, R_co]):
         requires_answer: whether the caller asks for an answer.
         transition: the type of what a responder returns instead of an answer, for a command that
             changes what the connection speaks; None for others.
+        has_attachments: whether the arguments carry descriptors.
+        answer_has_attachments: whether the answer does.
+        is_plain: whether it is none of that: no transition, no attachments.
     """
 
     title: str
@@ -194,6 +198,9 @@ class Signature(Generic[C_co, R_co]):
     error_types: Mapping[bytes, type[Exception]]
     requires_answer: bool
     transition: type | None = None
+    has_attachments: bool = False
+    answer_has_attachments: bool = False
+    is_plain: bool = True
 
     @classmethod
     def of(
@@ -236,22 +243,36 @@ class Signature(Generic[C_co, R_co]):
             )
         name = options.name or command.__name__
         _check_length(f"{command.__qualname__}: the name", name)
+        arguments = plan_for(command, namespace)
+        answer_plan = None if answer is None else plan_for(answer, namespace)
+        has_attachments = arguments.carries_descriptors
+        answer_has_attachments = answer_plan is not None and answer_plan.carries_descriptors
         return cls(
             title=printable(name.encode()),
             name=name.encode(),
             head=encode_pairs({COMMAND: name.encode()}),
-            arguments=plan_for(command, namespace),
-            answer=None if answer is None else plan_for(answer, namespace),
+            arguments=arguments,
+            answer=answer_plan,
             errors=options.errors,
             error_types=MappingProxyType(
                 {declared.code: error_type for error_type, declared in options.errors.items()}
             ),
             requires_answer=options.requires_answer,
             transition=transition,
+            has_attachments=has_attachments,
+            answer_has_attachments=answer_has_attachments,
+            is_plain=not (transition or has_attachments or answer_has_attachments),
         )
 
-    def encode_answer(self, answer: Any, head: bytes) -> bytes:
+    def encode_answer(
+        self, answer: Any, head: bytes, attach: Callable[[int], int] = refuse_to_attach
+    ) -> bytes:
         """Write an answer behind pairs already written.
+
+        Args:
+            answer: what the responder returned.
+            head: the pairs.
+            attach: gives the number of a descriptor that is to be sent.
 
         Raises:
             EncodeError: it isn't what the command declares, or can't be written.
@@ -272,7 +293,7 @@ class Signature(Generic[C_co, R_co]):
                 f"{self.title} is answered with a {self.answer.model.__qualname__}, but its"
                 f" responder returned a {type(answer).__name__}"
             )
-        return self.answer.encode(answer, head)
+        return self.answer.encode(answer, head, attach)
 
     def decode_answer(self, box: Box) -> Any:
         """Read an answer.
@@ -285,8 +306,11 @@ class Signature(Generic[C_co, R_co]):
         try:
             return self.answer.decode(box)
         except DecodeError as error:
-            location = (f"the answer to {self.title}", *error.location)
-            raise DecodeError(error.reason, location) from error.__cause__
+            raise self.undecodable(error) from error.__cause__
+
+    def undecodable(self, error: DecodeError) -> DecodeError:
+        """Say of an error that it is the answer's."""
+        return DecodeError(error.reason, (f"the answer to {self.title}", *error.location))
 
     def declared(self, error: BaseException) -> DeclaredError | None:
         """How an exception travels: as the nearest of its classes that is declared, if any."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 from typing_extensions import TypeVar
 
 from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.descriptors import close_descriptors
 from typed_amp.tls import feed_protocol
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class MemoryTransport(asyncio.Transport):
         self._protocol: asyncio.BaseProtocol = ConnectionProtocol(connection)
         self._peer: MemoryTransport
         self._buffer = bytearray()
+        self._descriptors: list[int] = []
         self._high = self._low = 0
         self._is_protocol_paused = False
         self._is_reading = True
@@ -145,6 +147,10 @@ class MemoryTransport(asyncio.Transport):
             return
         data = bytes(self._buffer)
         self._buffer.clear()
+        if self._descriptors:
+            descriptors, self._descriptors = self._descriptors, []
+            receive = getattr(self._peer._protocol, "descriptors_received", close_descriptors)
+            receive(descriptors)
         if data and not self._peer._is_closing:
             feed_protocol(self._peer._protocol, data)
         if self._is_protocol_paused:
@@ -152,6 +158,10 @@ class MemoryTransport(asyncio.Transport):
             self._protocol.resume_writing()
         if self._is_closing and not self._buffer:
             self._lose()
+
+    def send_descriptors(self, descriptors: list[int]) -> None:
+        """Take descriptors over; the other end gets them before what is written next."""
+        self._descriptors += descriptors
 
     def get_write_buffer_size(self) -> int:
         return len(self._buffer)
@@ -192,5 +202,6 @@ class MemoryTransport(asyncio.Transport):
     def _lose(self) -> None:
         for end in (self, self._peer):
             if not end._is_lost:
+                close_descriptors(end._descriptors)
                 end._is_lost = end._is_closing = True
                 end._protocol.connection_lost(None)

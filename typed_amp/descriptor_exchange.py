@@ -1,0 +1,136 @@
+"""The descriptors of one connection, on their way out and on their way in.
+
+Rule of this module: each descriptor has one owner at any time, and none is left without.
+
+A box names descriptors by their numbers in the order in which the connection carried them, and they
+arrive no later than the box does. Peers number them as they write the boxes (Twisted's
+`_DescriptorExchanger` does), so what a box leaves out that names a later one is nobody's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from typed_amp.descriptors import close_descriptors, refuse_to_attach
+from typed_amp.errors import DecodeError, EncodeError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from typed_amp.box import Box
+    from typed_amp.plan import Plan
+
+__all__ = ["DescriptorExchange"]
+
+_logger = logging.getLogger("typed_amp")
+
+
+class DescriptorExchange:
+    """Sends descriptors, and keeps those that came until a box claims them.
+
+    Args:
+        owner: what to name in the log.
+        limit: how many may wait to be claimed. The oldest are closed beyond that.
+    """
+
+    def __init__(self, owner: object, limit: int) -> None:
+        self._owner = owner
+        self._limit = limit
+        self._send: Callable[[list[int]], None] | None = None
+        self._sent = 0
+        self._received = 0
+        self._unclaimed: dict[int, int] = {}
+
+    def begin(self, transport: asyncio.Transport) -> None:
+        """There is a transport to send by; maybe one that carries no descriptors."""
+        self._send = getattr(transport, "send_descriptors", None)
+
+    def encode(self, encode: Callable[..., bytes], value: Any, head: bytes) -> bytes:
+        """Write a box with descriptors in it, and queue those; the box must be next to be written.
+
+        Raises:
+            EncodeError: a value can't be written, a descriptor is none, or the transport carries
+                none. Nothing is queued.
+        """
+        batch: list[int] = []
+
+        def attach(descriptor: int) -> int:
+            try:
+                batch.append(os.dup(descriptor))
+            except (OSError, TypeError) as error:
+                raise EncodeError(f"it is no open descriptor ({error})") from None
+            return self._sent + len(batch) - 1
+
+        try:
+            data = encode(value, head, refuse_to_attach if self._send is None else attach)
+        except BaseException:
+            close_descriptors(batch)
+            raise
+        if batch and self._send is not None:
+            self._send(batch)
+            self._sent += len(batch)
+        return data
+
+    def received(self, descriptors: Sequence[int]) -> None:
+        """Take over descriptors that came, in their order."""
+        for descriptor in descriptors:
+            self._unclaimed[self._received] = descriptor
+            self._received += 1
+        excess = len(self._unclaimed) - self._limit
+        if excess > 0:
+            _logger.warning(
+                "%r: closing %d descriptors that no command has claimed"
+                " (Limits.max_unclaimed_descriptors)",
+                self._owner,
+                excess,
+            )
+            for number in list(self._unclaimed)[:excess]:
+                close_descriptors([self._unclaimed.pop(number)])
+
+    def decode(self, plan: Plan, box: Box, *, is_latest: bool) -> tuple[Any, list[int]]:
+        """Read a box with descriptors in it.
+
+        Args:
+            plan: reads it.
+            box: the box.
+            is_latest: whether all boxes that came before were read. What they left is closed.
+
+        Returns:
+            The value, and the descriptors in it, which are the caller's now.
+
+        Raises:
+            DecodeError: a value can't be read, or no descriptor came for a field.
+        """
+        claimed: list[int] = []
+        latest = -1
+
+        def claim(number: int) -> int:
+            nonlocal latest
+            if number not in self._unclaimed:
+                raise DecodeError("no descriptor came for it")
+            latest = max(latest, number)
+            claimed.append(self._unclaimed.pop(number))
+            return claimed[-1]
+
+        try:
+            value = plan.decode(box, claim)
+        except DecodeError:
+            close_descriptors(claimed)
+            plan.skip_descriptors(box, self._discard)
+            raise
+        if is_latest:
+            for number in [number for number in self._unclaimed if number < latest]:
+                self._discard(number)
+        return value, claimed
+
+    def close(self) -> None:
+        """The connection is gone: close what nobody claimed."""
+        close_descriptors(self._unclaimed.values())
+        self._unclaimed.clear()
+
+    def _discard(self, number: int) -> None:
+        if number in self._unclaimed:
+            close_descriptors([self._unclaimed.pop(number)])
