@@ -15,7 +15,7 @@ from typed_amp.descriptors import close_descriptors
 from typed_amp.errors import CallTimeoutError, ConnectionLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from typed_amp.box import Box
     from typed_amp.dialogue import Answered, Dialogue
@@ -75,15 +75,15 @@ class Calls:
         """There is a transport to write to."""
         self._writer = writer
 
-    async def ask(
+    def ask(
         self,
         title: str,
         head: bytes,
         encode: Callable[[Any, bytes], bytes],
         value: Any,
         timeout: float | None,
-    ) -> Box:
-        """Ask for something and wait for the answer, or the error: its box.
+    ) -> Coroutine[Any, Any, Box]:
+        """Ask for something; what it returns waits for the answer, or the error: its box.
 
         Args:
             title: the command's name, for messages.
@@ -106,8 +106,7 @@ class Calls:
         dialogue.ask(tag, waiter)
         self._writer.write_ask(waiter, data)
         self._on_ask()
-        box: Box = await self._wait(title, waiter, tag, timeout)
-        return box
+        return self._wait(title, waiter, tag, timeout)
 
     async def tell(
         self,

@@ -181,7 +181,7 @@ class Responses(Generic[S]):
                 answer = await responder.function(command, self._connection)
             else:
                 answer = await responder.function(command)
-            if signature.transition is not None:
+            if not signature.is_plain:
                 self._handover.check_state(answer)
         except BaseException as error:
             self._fail(responder, asked, error)
@@ -191,12 +191,10 @@ class Responses(Generic[S]):
             return
         try:
             head = self._dialogue.answer_head(asked)
-            if signature.answer_has_attachments:
-                data = self._encode_attached(signature, answer, head)
-            else:
+            if signature.is_plain:
                 data = signature.encode_answer(answer, head)
-            if signature.transition is not None:
-                self._handover.check_answer(answer)
+            else:
+                data = self._encode_special(signature, answer, head)
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
             self._log_failure(asked, error)
@@ -210,7 +208,11 @@ class Responses(Generic[S]):
                     return
         self._done(asked)
 
-    def _encode_attached(self, signature: Signature[Any, Any], answer: Any, head: bytes) -> bytes:
+    def _encode_special(self, signature: Signature[Any, Any], answer: Any, head: bytes) -> bytes:
+        if not signature.answer_has_attachments:
+            data = signature.encode_answer(answer, head)
+            self._handover.check_answer(answer)
+            return data
         plan = signature.answer
         assert plan is not None
         try:
