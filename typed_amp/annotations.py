@@ -53,11 +53,12 @@ from typed_amp.codecs import (
     TextCodec,
 )
 from typed_amp.errors import DefinitionError
+from typed_amp.large import Large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["codec_for", "split_annotated"]
+__all__ = ["codec_for", "large_of", "split_annotated"]
 
 _SCALARS: Final[dict[Any, Codec[Any]]] = {
     int: IntegerCodec(),
@@ -104,6 +105,21 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
         values = tuple(value for value in get_args(annotation) if value is not None)
         return Literal[values], True
     return annotation, False
+
+
+def large_of(metadata: tuple[Any, ...]) -> Large | None:
+    """Find the mark of a field whose values may be long; the last, where there are several.
+
+    Raises:
+        DefinitionError: the class stands there.
+    """
+    found: Large | None = None
+    for mark in metadata:
+        if isinstance(mark, Large):
+            found = mark
+        elif isinstance(mark, type) and issubclass(mark, Large):
+            raise DefinitionError(f"{mark.__name__} stands there as a class; write an instance")
+    return found
 
 
 def codec_for(
@@ -163,6 +179,7 @@ def _collection_codec(
             " number of them; put Json() beside it in Annotated[...]"
         )
     element, metadata, is_optional = split_annotated(element)
+    _refuse_large(metadata, "of a list")
     is_marked = any(isinstance(mark, (Codec, Json)) for mark in metadata)
     if is_optional:
         raise DefinitionError(
@@ -172,6 +189,14 @@ def _collection_codec(
     if not is_marked and (codec := rows(element, origin)):
         return codec
     return ListCodec(origin, codec_for(element, metadata, rows))
+
+
+def _refuse_large(metadata: tuple[Any, ...], where: str) -> None:
+    if large_of(metadata) is not None:
+        raise DefinitionError(
+            f"Large() stands within the brackets {where}; a field is cut as a whole, so put it"
+            " around them: Annotated[..., Large()]"
+        )
 
 
 def _secret_codec(
@@ -184,6 +209,7 @@ def _secret_codec(
             return SecretCodec(annotation, BytesCodec())
     if get_origin(annotation) is Secret:
         hidden, metadata, _ = split_annotated(get_args(annotation)[0])
+        _refuse_large(metadata, "of a secret")
         return SecretCodec(annotation, codec_for(hidden, metadata, rows))
     return None
 
