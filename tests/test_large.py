@@ -666,6 +666,28 @@ def ask_in_slices(data: bytes) -> Box:
     return box
 
 
+class Unpack(Command):
+    data: Annotated[bytes, Large(compressed=True, max_bytes=100_000)]
+
+
+async def test_bomb_costs_its_call_and_nothing_else() -> None:
+    unpacking = Router()
+    taken: list[bytes] = []
+
+    @unpacking.responder(Unpack)
+    async def unpack(command: Unpack) -> None:
+        taken.append(command.data)
+
+    ask = {b"_command": b"Unpack", b"_ask": b"1"}
+    async with raw_client_of(unpacking) as (peer, _):
+        answer = await peer.ask({**ask, b"data": zlib.compress(bytes(60_000_000), 9)})
+        assert answer[b"_error_code"] == b"INVALID_ARGUMENTS"
+        assert answer[b"_error_description"] == b"data: more than 100,000 bytes (Large.max_bytes)"
+        answer = await peer.ask({**ask, b"data": zlib.compress(b"good")})
+        assert answer == {b"_answer": b"1"}
+    assert taken == [b"good"]
+
+
 async def test_box_of_slices_keeps_within_the_limit_of_a_box(log: LogCapture) -> None:
     limits = Limits(max_box_bytes=300_000)
     box = ask_in_slices(b"t" * 299_000)

@@ -36,9 +36,9 @@ class Large:
     the field's key, the others under `key.2`, `key.3` and so on, until a key is missing. A value
     that fits into one pair looks as if it weren't marked.
 
-    The whole value is held in memory, and the whole box counts for `Limits.max_box_bytes`, 4 MiB
-    unless told otherwise: raise that at the side that reads, where values are longer. An `int` of
-    many digits costs time to read, seconds for a million of them: give `max_bytes` there.
+    The whole value is held in memory. The slices count for `Limits.max_box_bytes`, 4 MiB unless
+    told otherwise, and each for `Limits.max_keys`: raise them at the side that reads, where values
+    are longer. An `int` of millions of digits takes seconds to read: give `max_bytes` there.
 
     Args:
         zero_based: name the slices `key.0`, `key.1` and so on, as Flocker's `Big` and JoinMarket's
@@ -58,7 +58,7 @@ class Large:
         DefinitionError: an option has no such value.
     """
 
-    __slots__ = ("_first", "compressed", "max_bytes", "slice_bytes", "zero_based")
+    __slots__ = ("compressed", "max_bytes", "slice_bytes", "zero_based")
 
     def __init__(
         self,
@@ -85,7 +85,6 @@ class Large:
         self.compressed: bool = compressed
         self.slice_bytes: int = slice_bytes
         self.max_bytes: int = max_bytes
-        self._first = 0 if zero_based else 1
 
     def __repr__(self) -> str:
         options = [
@@ -152,9 +151,10 @@ class Large:
 
     def max_key_length(self) -> int:
         """How long the field's key may be, so that the keys of all its slices can be written."""
-        last = self._first - 1 + -(-self.max_bytes // self.slice_bytes)
-        has_suffix = self.zero_based or last > 1
-        return MAX_KEY_LENGTH - (len(b".%d" % last) if has_suffix else 0)
+        slices = -(-self.max_bytes // self.slice_bytes)
+        if self.zero_based:
+            return MAX_KEY_LENGTH - len(b".%d" % (slices - 1))
+        return MAX_KEY_LENGTH - (len(b".%d" % slices) if slices > 1 else 0)
 
     def _keys(self, key: bytes) -> Iterator[bytes]:
         if not self.zero_based:
