@@ -424,6 +424,16 @@ def test_box_in_segments_keeps_within_the_limit(step: int) -> None:
     assert violation == (f"a box of more than {len(data) - 1:,} bytes (Limits.max_box_bytes)", 0)
 
 
+@pytest.mark.parametrize("step", [1, 1_000])
+def test_box_in_segments_keeps_within_the_most_keys(step: int) -> None:
+    data = in_segments({b"%d" % i: b"" for i in range(4)})
+    pieces = [data[i : i + step] for i in range(0, len(data), step)]
+    boxes, violation, _ = read(pieces, Limits(max_keys=4), segmented=True)
+    assert (len(boxes), violation) == (1, None)
+    _, violation, _ = read(pieces, Limits(max_keys=3), segmented=True)
+    assert violation == ("a box of more than 3 keys (Limits.max_keys)", 0)
+
+
 def test_segments_are_refused_before_they_are_stored() -> None:
     reader = BoxReader(Limits(max_box_bytes=140_000), segmented=True)
     segment = b"\xff\xff" + bytes(65_535)

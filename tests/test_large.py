@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, SecretBytes
+from pydantic import BaseModel, ConfigDict, Secret, SecretBytes
 
 from tests import strategies  # the profile of hypothesis
 from tests.peers import LogCapture, joined, raw_client_of
@@ -512,8 +512,9 @@ def test_mark_says_what_it_does() -> None:
         (Annotated[bytes, Large, Json()], "Large stands there as a class; write an instance"),
         (list[Annotated[bytes, Large()]], r"within the brackets of a list; .* put it around them"),
         (list[Annotated[Row, Large()]], "within the brackets of a list"),
+        (Secret[Annotated[bytes, Large()]], "within the brackets of a secret"),
     ],
-    ids=["class", "class beside Json()", "element", "row"],
+    ids=["class", "class beside Json()", "element", "row", "secret"],
 )
 def test_mark_at_the_wrong_place(annotation: Any, reason: str) -> None:
     with pytest.raises(DefinitionError, match=rf"Wrong\.field: .*{reason}"):
