@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -42,10 +43,10 @@ BROKEN = [
 
 
 def read(
-    pieces: Iterable[bytes], limits: Limits | None = None
+    pieces: Iterable[bytes], limits: Limits | None = None, *, segmented: bool = False
 ) -> tuple[list[Box], tuple[str, int | None] | None, int]:
     """Read pieces until they end or break a rule: the boxes, the reason and place, what is left."""
-    reader = BoxReader(limits)
+    reader = BoxReader(limits, segmented=segmented)
     boxes: list[Box] = []
     for piece in pieces:
         try:
@@ -328,6 +329,129 @@ def test_limits_must_be_positive(field: dataclasses.Field[int], value: int) -> N
         Limits(**{field.name: value})
 
 
+# -- Version 2: values in segments ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("length", "segments"),
+    [
+        (0, [0]),
+        (65_534, [65_534]),
+        (65_535, [65_535, 0]),
+        (65_536, [65_535, 1]),
+        (131_070, [65_535, 65_535, 0]),
+        (200_000, [65_535, 65_535, 65_535, 3_395]),
+    ],
+)
+def test_full_segment_says_that_another_follows(length: int, segments: list[int]) -> None:
+    value = random.Random(length).randbytes(length)
+    expected = b"\0\1k"
+    for number, size in enumerate(segments):
+        expected += size.to_bytes(2, "big") + value[number * 65_535 :][:size]
+    expected += b"\0\1z\0\1y" + b"\0\0"
+    box = {b"k": value, b"z": b"y"}
+    assert encode_box(box, segmented=True) == expected
+    assert read([expected * 2], segmented=True) == ([box] * 2, None, 0)
+
+
+def test_versions_differ_in_full_values_alone() -> None:
+    shorter = {b"k": bytes(65_534), ASK: b"1"}
+    assert encode_box(shorter, segmented=True) == encode_box(shorter)
+    full = encode_box({b"k": bytes(65_535)})
+    assert read([full]) == ([{b"k": bytes(65_535)}], None, 0)
+    assert read([full], segmented=True) == ([], None, len(full))  # the end is an empty segment
+
+
+segmented_boxes = st.dictionaries(
+    strategies.keys,
+    strategies.values | st.sampled_from([65_534, 65_536, 131_070, 150_000]).map(bytes),
+    min_size=1,
+    max_size=3,
+)
+
+
+def in_segments(box: Box) -> bytes:
+    return encode_box(box, segmented=True)
+
+
+@given(
+    st.lists(segmented_boxes, max_size=3).flatmap(
+        lambda boxes: st.tuples(st.just(boxes), strategies.cuts(b"".join(map(in_segments, boxes))))
+    )
+)
+def test_boxes_in_segments_cut_anywhere_come_back(drawn: tuple[list[Box], list[bytes]]) -> None:
+    boxes, pieces = drawn
+    assert read(pieces, segmented=True) == (boxes, None, 0)
+
+
+segmented_streams = st.lists(
+    segmented_boxes.map(in_segments) | strategies.violations | st.binary(max_size=20), max_size=4
+).map(b"".join)
+
+
+@given(
+    segmented_streams.flatmap(lambda data: st.tuples(st.just(data), strategies.cuts(data))),
+    strategies.limits | st.builds(Limits, max_box_bytes=st.integers(60_000, 140_000)),
+)
+def test_stream_in_segments_cut_anywhere_reads_as_in_one_piece(
+    drawn: tuple[bytes, list[bytes]], limits: Limits
+) -> None:
+    data, pieces = drawn
+    boxes, violation, pending = read(pieces, limits, segmented=True)
+    assert (boxes, violation, pending) == read([data], limits, segmented=True)
+    # What was read is what was sent, but for the order of keys.
+    assert all(len(in_segments(box)) <= limits.max_box_bytes for box in boxes)
+    whole = sum(len(in_segments(box)) for box in boxes)
+    assert whole + pending == len(data) if violation is None else violation[1] == whole
+
+
+@given(strategies.streams, strategies.limits)
+def test_stream_without_full_values_reads_alike_in_both_versions(
+    data: bytes, limits: Limits
+) -> None:
+    boxes, violation, pending = read([data], limits)
+    if b"\xff\xff" not in data:
+        assert read([data], limits, segmented=True) == (boxes, violation, pending)
+
+
+@pytest.mark.parametrize("step", [1, 70_000, 1_000_000])
+def test_box_in_segments_keeps_within_the_limit(step: int) -> None:
+    data = in_segments({b"k": bytes(150_000), b"l": b""})
+    pieces = [data[i : i + step] for i in range(0, len(data), step)]
+    boxes, violation, _ = read(pieces, Limits(max_box_bytes=len(data)), segmented=True)
+    assert (len(boxes), violation) == (1, None)
+    _, violation, _ = read(pieces, Limits(max_box_bytes=len(data) - 1), segmented=True)
+    assert violation == (f"a box of more than {len(data) - 1:,} bytes (Limits.max_box_bytes)", 0)
+
+
+@pytest.mark.parametrize("step", [1, 1_000])
+def test_box_in_segments_keeps_within_the_most_keys(step: int) -> None:
+    data = in_segments({b"%d" % i: b"" for i in range(4)})
+    pieces = [data[i : i + step] for i in range(0, len(data), step)]
+    boxes, violation, _ = read(pieces, Limits(max_keys=4), segmented=True)
+    assert (len(boxes), violation) == (1, None)
+    _, violation, _ = read(pieces, Limits(max_keys=3), segmented=True)
+    assert violation == ("a box of more than 3 keys (Limits.max_keys)", 0)
+
+
+def test_segments_are_refused_before_they_are_stored() -> None:
+    reader = BoxReader(Limits(max_box_bytes=140_000), segmented=True)
+    segment = b"\xff\xff" + bytes(65_535)
+    reader.feed(b"\0\1k" + segment)
+    reader.feed(segment)
+    with pytest.raises(ProtocolViolationError, match="more than 140,000 bytes"):
+        reader.feed(b"\xff\xff")  # a third is announced
+    assert reader.pending_bytes <= 140_000
+
+
+@pytest.mark.parametrize(("data", "reason"), BROKEN)
+def test_violation_in_segments(data: bytes, reason: str) -> None:
+    _, violation, _ = read([GOOD + data], segmented=True)
+    assert violation is not None
+    assert reason in violation[0]
+    assert violation[1] == len(GOOD)
+
+
 # -- Work ----------------------------------------------------------------------------------------
 
 
@@ -359,8 +483,8 @@ class CountingReader(BoxReader):
 
     __slots__ = ("looked_through", "looks")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, segmented: bool = False) -> None:
+        super().__init__(segmented=segmented)
         self.looks = 0
         self.looked_through = 0
 
@@ -368,6 +492,11 @@ class CountingReader(BoxReader):
         self.looks += 1
         self.looked_through += len(data)
         return super()._parse(data, until)
+
+    def _parse_segmented(self, data: bytes, until: Callable[[Box], bool] | None) -> list[Box]:
+        self.looks += 1
+        self.looked_through += len(data)
+        return super()._parse_segmented(data, until)
 
 
 @pytest.mark.parametrize(
@@ -385,6 +514,18 @@ def test_work_byte_by_byte_grows_with_the_bytes(pairs: int, value_length: int) -
     assert boxes == [box]
     # A pair is looked at when it begins and when its key's, its value's length and it have come.
     assert reader.looks <= 4 * pairs + 2
+    assert reader.looked_through <= 2 * len(data)
+
+
+def test_work_byte_by_byte_grows_with_the_bytes_of_segments() -> None:
+    box = {b"key": bytes(500_000)}
+    data = in_segments(box)
+    reader = CountingReader(segmented=True)
+    boxes: list[Box] = []
+    for i in range(len(data)):
+        boxes += reader.feed(data[i : i + 1])
+    assert boxes == [box]
+    assert reader.looks <= 4 * (1 + 8) + 2
     assert reader.looked_through <= 2 * len(data)
 
 

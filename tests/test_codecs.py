@@ -252,7 +252,7 @@ def int_digits_limit(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("int_digits_limit")
-@pytest.mark.parametrize("digits", [639, 641, 4_299, 4_301, 60_000])
+@pytest.mark.parametrize("digits", [639, 641, 1_024, 1_025, 4_299, 4_301, 60_000])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_integer_has_any_number_of_digits(digits: int, sign: int) -> None:
     value = sign * (10**digits - 1)
@@ -262,12 +262,22 @@ def test_an_integer_has_any_number_of_digits(digits: int, sign: int) -> None:
     assert INTEGER.decode(data) == value
 
 
+@given(st.integers(641, 5_000).flatmap(lambda size: st.text("0123456789", min_size=size)))
+def test_digits_are_read_as_decimal_reads_them(digits: str) -> None:
+    assert INTEGER.decode(digits.encode()) == int(Decimal(digits))
+
+
 def test_an_element_that_is_too_long_is_named() -> None:
     with pytest.raises(TooLongError) as caught:
         ListCodec(list, BYTES).encode([b"", bytes(65_536)])
 
     error = caught.value
     assert (error.what, error.length, error.limit) == ("element 1", 65_536, 65_535)
+    assert str(error) == (
+        "element 1 is 65,536 bytes long; AMP carries at most 65,535 in one element of a list."
+        " Large() cuts the list as a whole and no element of it: put Json() beside it, or make each"
+        " element a row whose field is marked with Large()"
+    )
 
 
 def test_a_bad_element_is_named_by_its_index() -> None:

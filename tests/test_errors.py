@@ -45,6 +45,11 @@ EXAMPLES = [
         "Buy.sku is 65,536 bytes long; AMP carries at most 65,535",
         ValueError,
     ),
+    (
+        TooLongError("Buy.note", 70_000, 65_535, "AMP carries less. Shorten it"),
+        "Buy.note is 70,000 bytes long; AMP carries less. Shorten it",
+        ValueError,
+    ),
     (DecodeError("not an integer"), "not an integer", ValueError),
     (
         DecodeError("not an integer", ("rows", 3, "count")),
@@ -153,6 +158,7 @@ def test_attributes_are_the_documented_ones() -> None:
         "what": "a key",
         "length": 256,
         "limit": 255,
+        "rule": "AMP carries at most 255",
     }
     assert vars(DecodeError("no", ("a", 1))) == {"reason": "no", "location": ("a", 1)}
     assert vars(ProtocolViolationError("no", 7, [{b"k": b""}])) == {

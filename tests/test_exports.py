@@ -19,7 +19,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 
 DOCUMENTED = {
     # commands
-    "Command", "CommandError", "Codec", "Descriptor", "Json", "Key",
+    "Command", "CommandError", "Codec", "Descriptor", "Json", "Key", "Large",
     # connections
     "Connection", "Router", "Server", "connect", "connect_unix", "run", "serve", "serve_unix",
     # from AMP to something else

@@ -14,7 +14,7 @@ PACKAGE = Path(typed_amp.__file__).parent
 LAYERS = [
     ["errors"],
     ["box", "addresses", "opening", "tls"],
-    ["codecs"],
+    ["codecs", "large"],
     ["descriptors"],
     ["annotations", "calls", "descriptor_exchange", "plan"],
     ["planning"],
@@ -29,7 +29,7 @@ LAYERS = [
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
-PURE = ["addresses", "box", "dialogue", "errors"]
+PURE = ["addresses", "box", "dialogue", "errors", "large"]
 """What can be fuzzed alone, compiled, and used under any transport."""
 
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

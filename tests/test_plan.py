@@ -317,7 +317,10 @@ def test_a_value_that_is_too_long_is_named(values: Any, what: str, length: int) 
 
     error = caught.value
     assert (error.what, error.length, error.limit) == (what, length, 65_535)
-    assert str(error) == f"{what} is {length:,} bytes long; AMP carries at most 65,535"
+    assert str(error) == (
+        f"{what} is {length:,} bytes long; AMP carries at most 65,535 in one value."
+        " Mark the field with Large() on both sides to send it in slices"
+    )
 
 
 def test_a_value_of_65_535_bytes_is_carried() -> None:
@@ -339,7 +342,9 @@ def test_elements_and_rows_that_are_too_long_are_named() -> None:
         write(Texts(trees=[Tree(name="a" * 40_000)] * 2))
 
     assert element.value.what == "Texts.texts: element 1"
+    assert "no element of it: put Json() beside it" in str(element.value)
     assert row.value.what == "Texts.trees: Tree.children: Tree.name"
+    assert "Mark the field with Large()" in str(row.value)
     assert rows_together.value.what == "Texts.trees"
 
 

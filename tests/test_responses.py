@@ -318,6 +318,7 @@ async def test_error_whose_text_fails(log: LogCapture) -> None:
 async def test_error_whose_fields_can_not_be_written(log: LogCapture) -> None:
     assert await answer_to(shop(OutOfStock(sku="x" * 65_536)), BUY) == UNKNOWN
     assert "OutOfStock.sku is 65,536 bytes long" in log.only_line()
+    assert "Mark the field with Large()" in log.only_line()
 
 
 class UnspeakableClosedError(ShopClosedError):

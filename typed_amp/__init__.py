@@ -22,6 +22,7 @@ from typed_amp.errors import (
     UnhandledCommandError,
     UnknownRemoteError,
 )
+from typed_amp.large import Large
 from typed_amp.planning import Key
 from typed_amp.router import Router
 from typed_amp.server import Server, run, serve, serve_unix
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidArgumentsError",
     "Json",
     "Key",
+    "Large",
     "Limits",
     "ProtocolViolationError",
     "RemoteAmpError",

@@ -54,11 +54,12 @@ from typed_amp.codecs import (
 )
 from typed_amp.descriptors import Descriptor, DescriptorCodec
 from typed_amp.errors import DefinitionError
+from typed_amp.large import Large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["codec_for", "split_annotated"]
+__all__ = ["codec_for", "large_of", "split_annotated"]
 
 _SCALARS: Final[dict[Any, Codec[Any]]] = {
     int: IntegerCodec(),
@@ -105,6 +106,21 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
         values = tuple(value for value in get_args(annotation) if value is not None)
         return Literal[values], True
     return annotation, False
+
+
+def large_of(metadata: tuple[Any, ...]) -> Large | None:
+    """Find the mark of a field whose values may be long; the last, where there are several.
+
+    Raises:
+        DefinitionError: the class stands there.
+    """
+    found: Large | None = None
+    for mark in metadata:
+        if isinstance(mark, Large):
+            found = mark
+        elif isinstance(mark, type) and issubclass(mark, Large):
+            raise DefinitionError(f"{mark.__name__} stands there as a class; write an instance")
+    return found
 
 
 def codec_for(
@@ -166,6 +182,7 @@ def _collection_codec(
             " number of them; put Json() beside it in Annotated[...]"
         )
     element, metadata, is_optional = split_annotated(element)
+    _refuse_large(metadata, "of a list")
     is_marked = any(isinstance(mark, (Codec, Json)) for mark in metadata)
     if is_optional:
         raise DefinitionError(
@@ -189,6 +206,14 @@ def _descriptor_codec(annotation: Any) -> Codec[Any]:
     return DescriptorCodec()
 
 
+def _refuse_large(metadata: tuple[Any, ...], where: str) -> None:
+    if large_of(metadata) is not None:
+        raise DefinitionError(
+            f"Large() stands within the brackets {where}; a field is cut as a whole, so put it"
+            " around them: Annotated[..., Large()]"
+        )
+
+
 def _secret_codec(
     annotation: Any, rows: Callable[[Any, Any], Codec[Any] | None]
 ) -> Codec[Any] | None:
@@ -199,6 +224,7 @@ def _secret_codec(
             return SecretCodec(annotation, BytesCodec())
     if get_origin(annotation) is Secret:
         hidden, metadata, _ = split_annotated(get_args(annotation)[0])
+        _refuse_large(metadata, "of a secret")
         return SecretCodec(annotation, codec_for(hidden, metadata, rows))
     return None
 

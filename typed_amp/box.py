@@ -126,12 +126,16 @@ def printable(data: bytes) -> str:
     return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)
 
 
-def encode_pairs(box: Mapping[bytes, bytes]) -> bytes:
+def encode_pairs(box: Mapping[bytes, bytes], *, segmented: bool = False) -> bytes:
     """Write the pairs of a box in their order, with no end.
+
+    Args:
+        box: the pairs.
+        segmented: as `encode_box`.
 
     Raises:
         EncodeError: a key is empty.
-        TooLongError: a key is longer than 255 bytes or a value than 65,535.
+        TooLongError: a key is longer than 255 bytes, or a value than 65,535 and not segmented.
     """
     parts: list[bytes] = []
     for key, value in box.items():
@@ -139,18 +143,30 @@ def encode_pairs(box: Mapping[bytes, bytes]) -> bytes:
             raise EncodeError("a box can't have an empty key: that is how a box ends")
         if len(key) > MAX_KEY_LENGTH:
             raise TooLongError(f"the key {printable(key[:32])}...", len(key), MAX_KEY_LENGTH)
+        if segmented:
+            parts += (len(key).to_bytes(2, "big"), key)
+            for start in range(0, len(value) + 1, MAX_VALUE_LENGTH):
+                segment = value[start : start + MAX_VALUE_LENGTH]
+                parts += (len(segment).to_bytes(2, "big"), segment)
+            continue
         if len(value) > MAX_VALUE_LENGTH:
             raise TooLongError(f"the value of {printable(key)}", len(value), MAX_VALUE_LENGTH)
         parts += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
     return b"".join(parts)
 
 
-def encode_box(box: Mapping[bytes, bytes]) -> bytes:
+def encode_box(box: Mapping[bytes, bytes], *, segmented: bool = False) -> bytes:
     """Write a box: `_ask`, `_answer` or `_error` first, the other keys in their order.
+
+    Args:
+        box: the box.
+        segmented: write it as AMP's version 2 has it, in which values have any length: a segment
+            of exactly 65,535 bytes means that another of the same value follows, without a key.
+            For tools: a connection of ours speaks version 1, and so does nearly everything.
 
     Raises:
         EncodeError: the box is empty, or a key is.
-        TooLongError: a key is longer than 255 bytes or a value than 65,535.
+        TooLongError: a key is longer than 255 bytes, or a value than 65,535 and not segmented.
     """
     if not box:
         raise EncodeError("an empty box says nothing: peers take it for a violation")
@@ -158,7 +174,7 @@ def encode_box(box: Mapping[bytes, bytes]) -> bytes:
         if key in box:
             box = {key: box[key], **box}
             break
-    return encode_pairs(box) + END_OF_BOX
+    return encode_pairs(box, segmented=segmented) + END_OF_BOX
 
 
 def decode_boxes(data: bytes) -> list[Box]:
@@ -201,20 +217,25 @@ class BoxReader:
 
     Args:
         limits: how large a box may grow.
+        segmented: read AMP's version 2, see `encode_box`. Nothing in the stream says which version
+            it is, and a value of exactly 65,535 bytes is the only difference.
     """
 
     __slots__ = (
         "_box",
         "_box_offset",
         "_held",
+        "_is_segmented",
+        "_key",
         "_limits",
         "_needed",
         "_read_bytes",
+        "_segments",
         "_violation",
         "is_stopped",
     )
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, segmented: bool = False) -> None:
         self._limits = limits or Limits()
         self._box: Box = {}
         """The pairs read so far of the box that is not complete yet."""
@@ -229,6 +250,11 @@ class BoxReader:
         self._violation: ProtocolViolationError | None = None
         self.is_stopped: bool = False
         """Whether it stopped behind a box. What comes then is kept as it is, until `resume`."""
+        self._is_segmented = segmented
+        self._key: bytes | None = None
+        """With segments: the key whose value is not complete yet."""
+        self._segments: list[bytes] = []
+        """With segments: those of its value that are there."""
 
     @property
     def offset(self) -> int:
@@ -270,6 +296,8 @@ class BoxReader:
             self._held.clear()
         elif not isinstance(data, bytes):
             data = bytes(data)
+        if self._is_segmented:
+            return self._parse_segmented(data, until)
         return self._parse(data, until)
 
     def resume(self) -> None:
@@ -355,8 +383,80 @@ class BoxReader:
         self._read_bytes += position
         return boxes
 
+    def _parse_segmented(self, data: bytes, until: Callable[[Box], bool] | None) -> list[Box]:
+        # A key is an item, and so is each segment of its value: lengths with bytes behind them.
+        boxes: list[Box] = []
+        box = self._box
+        key = self._key
+        position = 0
+        end = len(data)
+        start = self._box_offset - self._read_bytes
+        max_keys = self._limits.max_keys
+        max_box_bytes = self._limits.max_box_bytes
+        needed = 2
+        while end - position >= 2:
+            length = data[position] << 8 | data[position + 1]
+            item_end = position + 2 + length
+            if key is None and not length:
+                position = item_end
+                if not box:
+                    return self._violated("a box without any key", start, boxes)
+                boxes.append(box)
+                start = position
+                if until is not None and until(box):
+                    box = {}
+                    self.is_stopped = True
+                    needed = 0
+                    break
+                box = {}
+                continue
+            if key is None and length > MAX_KEY_LENGTH:
+                return self._violated(
+                    f"a key of {length:,} bytes, where AMP allows {MAX_KEY_LENGTH}: this is not"
+                    " AMP",
+                    start,
+                    boxes,
+                )
+            # Behind a key and a full segment a length follows at the least, and the box's end.
+            least = 4 if key is None or length == MAX_VALUE_LENGTH else 2
+            if item_end + least - start > max_box_bytes:
+                return self._violated(
+                    f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
+                    start,
+                    boxes,
+                )
+            if item_end > end:
+                needed = item_end - position
+                break
+            item = data[position + 2 : item_end]
+            position = item_end
+            if key is None:
+                key = item
+                continue
+            self._segments.append(item)
+            if length == MAX_VALUE_LENGTH:
+                continue
+            if key in box:
+                return self._violated(f"the key {printable(key)} twice in one box", start, boxes)
+            if len(box) == max_keys:
+                return self._violated(
+                    f"a box of more than {max_keys:,} keys (Limits.max_keys)", start, boxes
+                )
+            box[key] = b"".join(self._segments)
+            self._segments.clear()
+            key = None
+        if position < end:
+            self._held += data[position:] if position else data
+            self._needed = needed
+        self._key = key
+        self._box = box
+        self._box_offset = self._read_bytes + start
+        self._read_bytes += position
+        return boxes
+
     def _violated(self, reason: str, start: int, boxes: list[Box]) -> list[Box]:
         offset = self._read_bytes + start
         self._violation = ProtocolViolationError(reason, offset)
         self._box = {}
+        self._segments = []
         raise ProtocolViolationError(reason, offset, boxes)

@@ -71,24 +71,26 @@ class EncodeError(AmpError, ValueError):
 
 
 class TooLongError(EncodeError):
-    """A key, a value or an element is longer than its length prefix can say.
+    """A key, a value or an element is longer than its length prefix can say, or its mark allows.
 
-    Twisted calls it `TooLong`.
+    Twisted calls it `TooLong`. `typed_amp.Large` marks fields whose values may be longer.
 
     Attributes:
         what: what is too long, with the names of its command and field.
         length: how long it is, in bytes.
         limit: how long it may be, in bytes.
+        rule: what sets the limit, and what to do about it.
     """
 
-    def __init__(self, what: str, length: int, limit: int) -> None:
-        super().__init__(what, length, limit)
+    def __init__(self, what: str, length: int, limit: int, rule: str | None = None) -> None:
+        super().__init__(what, length, limit, rule)
         self.what = what
         self.length = length
         self.limit = limit
+        self.rule: str = f"AMP carries at most {limit:,}" if rule is None else rule
 
     def __str__(self) -> str:
-        return f"{self.what} is {self.length:,} bytes long; AMP carries at most {self.limit:,}"
+        return f"{self.what} is {self.length:,} bytes long; {self.rule}"
 
 
 class DecodeError(AmpError, ValueError):

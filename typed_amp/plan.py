@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -41,6 +42,7 @@ from typed_amp.errors import DecodeError, EncodeError, TooLongError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from typed_amp.large import Large
 
 __all__ = ["Field", "Plan", "RowsCodec"]
 
@@ -57,6 +59,7 @@ class Field:
         codec: turns the value into bytes and back.
         optional: whether None is a value of it; the key is left out for None.
         has_default: whether the model fills it in where the key is missing.
+        large: how the value is cut, if it may be longer than one pair of a box.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Field:
     codec: Codec[Any]
     optional: bool
     has_default: bool
+    large: Large | None = None
 
 
 class Plan:
@@ -112,6 +116,9 @@ class Plan:
         for index, field in enumerate(self.fields):
             namespace[f"encode_{index}"] = _checked(field.codec)
             namespace[f"decode_{index}"] = field.codec.decode
+            if field.large is not None:
+                namespace[f"cut_{index}"] = partial(field.large.encode, field.key)
+                namespace[f"join_{index}"] = partial(field.large.decode, field.key)
         # The source is made of field names and keys that Python itself has taken or quoted.
         exec(compile(source, f"<plan of {self.model.__qualname__}>", "exec"), namespace)  # noqa: S102
         self.encode = namespace["encode"]
@@ -132,7 +139,16 @@ class Plan:
             encoded = _INLINE_ENCODE.get(type(field.codec), "encode_{index}({value})")
             pair = len(field.key).to_bytes(2, "big") + field.key
             yield f"        at = {index}"
-            if not field.optional:
+            if field.large is not None:
+                # Its pairs are complete already, however many there are.
+                yield f"        v{index} = {value}"
+                encoded = f"cut_{index}({encoded.format(index=index, value=f'v{index}')})"
+                if field.optional:
+                    encoded += f" if v{index} is not None else b''"
+                yield f"        v{index} = {encoded}"
+                form += b"%b"
+                values.append(f"v{index}")
+            elif not field.optional:
                 yield f"        v{index} = {encoded.format(index=index, value=value)}"
                 yield f"        n{index} = len(v{index}).to_bytes(2, 'big')"
                 form += pair.replace(b"%", b"%%") + b"%b%b"
@@ -163,9 +179,17 @@ class Plan:
             yield "        plan.refuse_unknown_keys(box)"
         for index, field in enumerate(self.fields):
             decoded = _INLINE_DECODE.get(type(field.codec), "decode_{index}(data)")
-            yield f"        data = box.get({field.key!r})"
+            if field.large is None:
+                yield f"        data = box.get({field.key!r})"
+            else:
+                yield f"        at = {index}"
+                yield f"        data = join_{index}(box)"
+                if field.large.zero_based and not (field.optional or field.has_default):
+                    yield "        if data is None:"
+                    yield "            data = b''"
             yield "        if data is not None:"
-            yield f"            at = {index}"
+            if field.large is None:
+                yield f"            at = {index}"
             yield f"            values[{field.name!r}] = {decoded.format(index=index)}"
             if field.optional and not field.has_default:
                 yield "        else:"
@@ -232,16 +256,17 @@ class Plan:
         field = self.fields[at]
         where = f"{self.model.__qualname__}.{field.name}"
         if isinstance(error, TooLongError):
-            return TooLongError(f"{where}: {error.what}", error.length, error.limit)
+            what = f"{where}: {error.what}" if error.what else where
+            return TooLongError(what, error.length, error.limit, error.rule)
         if isinstance(error, EncodeError):
             return EncodeError(f"{where}: {error}")
         if not hasattr(model, field.name):
             return EncodeError(f"{where}: there is no value (model_construct makes such models)")
         value = getattr(model, field.name)
-        if isinstance(error, OverflowError):
+        if isinstance(error, OverflowError) and field.large is None:
             with contextlib.suppress(OverflowError, EncodeError):  # else it is the codec's own
                 length = len(field.codec.encode(value))
-                return TooLongError(where, length, MAX_VALUE_LENGTH)
+                return TooLongError(where, length, MAX_VALUE_LENGTH, _VALUE_RULE)
         if isinstance(error, UnicodeEncodeError):
             return EncodeError(f"{where}: a text with surrogates, which UTF-8 can't write")
         return _with_cause(
@@ -279,7 +304,12 @@ class Plan:
         Keys that begin with an underscore are let through: the protocol and its extensions use
         them.
         """
-        known = {field.key for field in self.fields}
+        known: set[bytes] = set()
+        for field in self.fields:
+            if field.large is None:
+                known.add(field.key)
+            else:
+                known.update(field.large.keys_in(field.key, box))
         for key in box:
             if key not in known and not key.startswith(b"_"):
                 raise _UnknownKeyError(key)
@@ -303,6 +333,12 @@ def _checked(codec: Codec[Any]) -> Callable[[Any], bytes]:
 
 class _UnknownKeyError(Exception):
     """A key that is no field's, in a box for a model that forbids them."""
+
+
+_VALUE_RULE: Final = (
+    f"AMP carries at most {MAX_VALUE_LENGTH:,} in one value. Mark the field with Large() on both"
+    " sides to send it in slices"
+)
 
 
 class RowsCodec(Codec[Any]):

@@ -22,7 +22,7 @@ from typing import (
 
 from pydantic import BaseModel, RootModel, TypeAdapter
 
-from typed_amp.annotations import codec_for, split_annotated
+from typed_amp.annotations import codec_for, large_of, split_annotated
 from typed_amp.box import MAX_KEY_LENGTH, RESERVED_KEYS, printable
 from typed_amp.errors import DefinitionError
 from typed_amp.plan import Field, Plan, RowsCodec
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from typed_amp.codecs import Codec
+    from typed_amp.large import Large
 
 __all__ = [
     "Key",
@@ -170,7 +171,7 @@ def _planned(
             return None
         return RowsCodec(plan_for(annotation, namespace), collection_type)
 
-    owners: dict[bytes, str] = {}
+    owners: dict[bytes, tuple[str, Large | None]] = {}
     for name, annotation, outer_metadata, is_required, default in fields:
         where = f"{model.__qualname__}.{name}"
         annotation, inner_metadata, is_optional = split_annotated(annotation)
@@ -179,9 +180,15 @@ def _planned(
             raise UnresolvedError(f"{where} is of type {annotation}, a type parameter")
         keys = [mark.key for mark in metadata if isinstance(mark, Key)]
         key = keys[-1] if keys else name.encode()
-        if not key or len(key) > MAX_KEY_LENGTH:
+        try:
+            large = large_of(metadata)
+        except DefinitionError as error:
+            raise DefinitionError(f"{where}: {error}") from None
+        max_key_length = large.max_key_length() if large else MAX_KEY_LENGTH
+        if not key or len(key) > max_key_length:
             raise DefinitionError(
-                f"{where}: its key has {len(key)} bytes; AMP allows 1 to {MAX_KEY_LENGTH}."
+                f"{where}: its key has {len(key)} bytes; AMP allows 1 to {max_key_length}"
+                f"{', so that the keys of its slices fit too' if large else ''}."
                 ' Give it another with Annotated[..., Key("...")]'
             )
         if key in RESERVED_KEYS:
@@ -191,7 +198,7 @@ def _planned(
             )
         if key in owners:
             raise DefinitionError(
-                f"{where} and {model.__qualname__}.{owners[key]} have one key on the wire,"
+                f"{where} and {model.__qualname__}.{owners[key][0]} have one key on the wire,"
                 f' {printable(key)}. Give one of them another with Annotated[..., Key("...")]'
             )
         if is_optional and not is_required and default is not None:
@@ -199,12 +206,25 @@ def _planned(
                 f"{where}: None is sent by leaving the key out, and the peer would read the"
                 " default. Make the default None, or take None out of the type"
             )
-        owners[key] = name
+        owners[key] = (name, large)
         try:
             codec = codec_for(annotation, metadata, rows)
         except DefinitionError as error:
             raise DefinitionError(f"{where}: {error}") from None
-        yield Field(name, key, codec, is_optional, not is_required)
+        yield Field(name, key, codec, is_optional, not is_required, large)
+    _check_slices(model, owners)
+
+
+def _check_slices(model: type, owners: Mapping[bytes, tuple[str, Large | None]]) -> None:
+    """See that the keys of slices are nobody else's."""
+    for key, (name, large) in owners.items():
+        for other_key, (other, _) in owners.items():
+            if large is not None and large.owns(key, other_key):
+                raise DefinitionError(
+                    f"{model.__qualname__}.{other}: a slice of {model.__qualname__}.{name}, which"
+                    f" is marked with Large(), may have its key, {printable(other_key)}. Give one"
+                    ' of them another with Annotated[..., Key("...")]'
+                )
 
 
 def _pydantic_fields(cls: type[BaseModel]) -> Iterable[_RawField]:

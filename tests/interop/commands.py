@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from typed_amp import Command, CommandError, Key
+from typed_amp import Command, CommandError, Key, Large
 
 T = TypeVar("T")
 
@@ -88,6 +88,20 @@ class EchoRows(Echo[list[Row]]): ...
 
 class EchoRow(Echo[Row]):
     """Twisted has no single row: to it this is a list of one."""
+
+
+LargeBytes: TypeAlias = Annotated[bytes, Large()]
+LargeText: TypeAlias = Annotated[str, Large(zero_based=True)]
+CompressedBytes: TypeAlias = Annotated[bytes, Large(compressed=True)]
+
+
+class EchoLargeBytes(Echo[LargeBytes]): ...
+
+
+class EchoLargeText(Echo[LargeText]): ...
+
+
+class EchoCompressedBytes(Echo[CompressedBytes]): ...
 
 
 class Optionals(BaseModel):

@@ -123,6 +123,9 @@ router.responder(commands.EchoPaths)(echo_as(Answer[list[Path]]))
 router.responder(commands.EchoNested)(echo_as(Answer[list[list[list[str]]]]))
 router.responder(commands.EchoRows)(echo_as(Answer[list[Row]]))
 router.responder(commands.EchoRow)(echo_as(Answer[Row]))
+router.responder(commands.EchoLargeBytes)(echo_as(Answer[commands.LargeBytes]))
+router.responder(commands.EchoLargeText)(echo_as(Answer[commands.LargeText]))
+router.responder(commands.EchoCompressedBytes)(echo_as(Answer[commands.CompressedBytes]))
 
 
 @router.responder(commands.EchoOptionals)

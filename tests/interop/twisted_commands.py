@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
+from tests.interop.twisted_large import Compressed, FromOne, FromZero
+
 PART: list[tuple[bytes, amp.Argument]] = [
     (b"code", amp.String()),
     (b"weights", amp.ListOf(amp.Float())),
@@ -77,6 +79,18 @@ class EchoRows(amp.Command):
 
 class EchoRow(amp.Command):
     arguments = response = [(b"value", amp.AmpList(ROW))]
+
+
+class EchoLargeBytes(amp.Command):
+    arguments = response = [(b"value", FromOne(amp.String()))]
+
+
+class EchoLargeText(amp.Command):
+    arguments = response = [(b"value", FromZero(amp.Unicode()))]
+
+
+class EchoCompressedBytes(amp.Command):
+    arguments = response = [(b"value", Compressed(amp.String()))]
 
 
 class EchoOptionals(amp.Command):

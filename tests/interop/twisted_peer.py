@@ -67,6 +67,9 @@ class Peer(amp.AMP):
     @commands.EchoNested.responder
     @commands.EchoRows.responder
     @commands.EchoRow.responder
+    @commands.EchoLargeBytes.responder
+    @commands.EchoLargeText.responder
+    @commands.EchoCompressedBytes.responder
     @commands.EchoOptionals.responder
     @commands.EchoLetter.responder
     @commands.Strict.responder

@@ -105,6 +105,24 @@ VALUES: dict[str, dict[str, Any]] = {
         "65,535 bytes": [BARE_ROW, {**BARE_ROW, "name": "n" * (65_535 - 2 * 37)}],
     },
     "EchoRow": {"bare": BARE_ROW, "full": ROW},
+    "EchoLargeBytes": {
+        "empty": b"",
+        "65,535 bytes": b"\xff" * 65_535,
+        "65,536 bytes": b"\xff" * 65_536,
+        "200,000 bytes": bytes(range(200)) * 1_000,
+    },
+    "EchoLargeText": {
+        "empty": "",
+        "65,535 bytes": "€" * 21_845,
+        "65,536 bytes": "a" + "€" * 21_845,
+        "200,000 bytes": "aa" + "€" * 66_666,  # cut within characters
+    },
+    "EchoCompressedBytes": {
+        "empty": b"",
+        "65,535 bytes": b"\xff" * 65_535,
+        "65,536 bytes": b"\xff" * 65_536,
+        "200,000 bytes": bytes(range(200)) * 1_000,
+    },
 }
 
 CASES = {

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 import typed_amp
 from tests.typing.commands import (
@@ -50,7 +50,9 @@ from typed_amp import (
     CommandError,
     Connection,
     DecodeError,
+    Json,
     Key,
+    Large,
     Limits,
     ProtocolViolationError,
     RemoteAmpError,
@@ -353,6 +355,7 @@ async def errors_of_calls(connection: Connection) -> None:
         assert_type(error.timeout, float)
     except TooLongError as error:
         assert_type(error.limit, int)
+        assert_type(error.rule, str)
     except DecodeError as error:
         assert_type(error.location, tuple[str | int, ...])
     except ProtocolViolationError as error:
@@ -386,6 +389,23 @@ def fields() -> None:
     assert_type(Key(b"from"), Key)
 
 
+class Upload(Command):
+    data: Annotated[bytes, Large()]
+    lines: Annotated[list[str], Large(compressed=True)]
+    counts: Annotated[dict[str, int], Json(), Large(zero_based=True)]
+    note: Annotated[str, Large(slice_bytes=10_000, max_bytes=1_000_000)] | None = None
+
+
+async def large_values(connection: Connection, upload: Upload) -> None:
+    assert_type(upload.data, bytes)
+    assert_type(upload.lines, list[str])
+    assert_type(upload.counts, dict[str, int])
+    assert_type(upload.note, str | None)
+    assert_type(Large(slice_bytes=None).slice_bytes, int)
+    assert_type(Large().zero_based, bool)
+    await connection.call(Upload(data=b"a", lines=["b"], counts={"c": 1}))  # accepted
+
+
 def codecs() -> None:
     codec: Codec[bytes] = HexCodec()  # accepted
     assert_type(codec.encode(b"a"), bytes)
@@ -394,6 +414,8 @@ def codecs() -> None:
 
 def boxes() -> None:
     assert_type(encode_box({b"key": b"value"}), bytes)
+    assert_type(encode_box({b"key": b"value"}, segmented=True), bytes)
+    assert_type(BoxReader(segmented=True).feed(b""), list[Box])
     reader = BoxReader(Limits(max_box_bytes=1024, max_held_bytes=2048))
     assert_type(reader.feed(b"\0\3key"), list[Box])
     assert_type(reader.feed(memoryview(b"\0\5value")), list[dict[bytes, bytes]])

@@ -37,6 +37,7 @@ from typed_amp import (
     CommandError,
     Connection,
     Key,
+    Large,
     Limits,
     RemoteAmpError,
     Router,
@@ -378,6 +379,14 @@ def commands_of_ones_own() -> None:
     Key()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
+def large_values() -> None:
+    Large(True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Large(slice_bytes="10000")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Large(max_bytes=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Large(compressed="zlib")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Large(numbered_from=0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 class TextCodec(Codec[str]):
     def encode(self, value: int) -> bytes:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         return b""
@@ -414,6 +423,7 @@ def boxes() -> None:
     encode_box([(b"key", b"value")])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     BoxReader().feed("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     BoxReader(limits=1024)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    BoxReader(None, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     BoxReader(1024)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     text: str = BoxReader().feed(b"")[0][b"key"]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     print(text)
