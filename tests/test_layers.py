@@ -13,9 +13,9 @@ PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["box", "addresses", "opening"],
-    ["codecs"],
-    ["annotations", "plan"],
+    ["box", "addresses", "opening", "outgoing"],
+    ["codecs", "unix_transport"],
+    ["annotations", "plan", "unix_socket"],
     ["planning"],
     ["command_error"],
     ["signature"],
