@@ -17,7 +17,9 @@ from tests.test_unix_transport import (
     run_in,
     sent_with_rights,
 )
+from typed_amp import Router, connect_unix, serve_unix
 from typed_amp.unix_socket import UnixTakeover, open_unix_transport
+from typed_amp.unix_transport import UnixTransport
 
 
 @pytest.fixture(params=LOOPS)
@@ -173,5 +175,17 @@ def test_cancelled_as_it_is_connected(run: Run, tmp_path: Path) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await connecting
             await client.lost
+
+    run(scenario)
+
+
+def test_connections_over_unix_sockets_have_it(run: Run, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+
+    async def scenario() -> None:
+        async with serve_unix(Router(), path) as server, connect_unix(path) as client:
+            await until(lambda: server.connections)
+            for connection in (client, *server.connections):
+                assert isinstance(connection._transport, UnixTransport)
 
     run(scenario)
