@@ -13,9 +13,9 @@ PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["box", "addresses", "opening", "tls"],
-    ["codecs", "large"],
-    ["descriptors"],
+    ["box", "addresses", "opening", "outgoing", "tls"],
+    ["codecs", "large", "unix_transport"],
+    ["descriptors", "unix_socket"],
     ["annotations", "calls", "descriptor_exchange", "plan"],
     ["planning"],
     ["command_error"],

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
 from typed_amp.opening import Opening
+from typed_amp.unix_socket import open_unix_transport
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -153,12 +154,13 @@ def connect_unix(
 
     async def open_connection() -> Connection[S]:
         connection = Connection(router, limits=limits, drain_timeout=drain_timeout)
-        await asyncio.get_running_loop().create_unix_connection(
-            lambda: ConnectionProtocol(connection),
-            os.fspath(path),
-            ssl=ssl,
-            server_hostname=server_hostname,
-        )
+        protocol = ConnectionProtocol(connection)
+        if ssl is None:
+            await open_unix_transport(protocol, os.fspath(path))
+        else:
+            await asyncio.get_running_loop().create_unix_connection(
+                lambda: protocol, os.fspath(path), ssl=ssl, server_hostname=server_hostname
+            )
         return await _greeted(connection)
 
     return Opening(open_connection())

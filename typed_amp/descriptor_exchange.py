@@ -39,39 +39,41 @@ class DescriptorExchange:
     def __init__(self, owner: object, limit: int) -> None:
         self._owner = owner
         self._limit = limit
-        self._send: Callable[[list[int]], None] | None = None
+        self._send: Callable[[int], None] | None = None
         self._sent = 0
         self._received = 0
         self._unclaimed: dict[int, int] = {}
 
     def begin(self, transport: asyncio.Transport) -> None:
         """There is a transport to send by; maybe one that carries no descriptors."""
-        self._send = getattr(transport, "send_descriptors", None)
+        self._send = getattr(transport, "send_descriptor", None)
 
     def encode(self, encode: Callable[..., bytes], value: Any, head: bytes) -> bytes:
         """Write a box with descriptors in it, and queue those; the box must be next to be written.
 
         Raises:
-            EncodeError: a value can't be written, a descriptor is none, or the transport carries
-                none. Nothing is queued.
+            EncodeError: a value can't be written, a descriptor is none, the transport carries
+                none, or this process may open no more.
         """
         batch: list[int] = []
 
         def attach(descriptor: int) -> int:
             try:
-                batch.append(os.dup(descriptor))
-            except (OSError, TypeError) as error:
+                os.fstat(descriptor)
+            except (OSError, OverflowError) as error:
                 raise EncodeError(f"it is no open descriptor ({error})") from None
+            batch.append(descriptor)
             return self._sent + len(batch) - 1
 
-        try:
-            data = encode(value, head, refuse_to_attach if self._send is None else attach)
-        except BaseException:
-            close_descriptors(batch)
-            raise
-        if batch and self._send is not None:
-            self._send(batch)
-            self._sent += len(batch)
+        if self._send is None:
+            return encode(value, head, refuse_to_attach)
+        data = encode(value, head, attach)
+        for descriptor in batch:
+            try:
+                self._send(descriptor)
+            except OSError as error:  # those before it go all the same, and are nobody's
+                raise EncodeError(f"a descriptor can't be sent: {error}") from error
+            self._sent += 1
         return data
 
     def received(self, descriptors: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Self, cast
 
@@ -18,6 +19,7 @@ from typing_extensions import TypeVar
 from typed_amp.addresses import address_of, shown
 from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
 from typed_amp.opening import Opening
+from typed_amp.unix_socket import UnixTakeover
 
 if TYPE_CHECKING:
     import os
@@ -236,9 +238,10 @@ def serve_unix(
     async def open_server() -> Server[S, str]:
         server: Server[S, str] = Server(router, limits=limits, drain_timeout=drain_timeout)
         loop = asyncio.get_running_loop()
-        listener = await loop.create_unix_server(
-            server._new_protocol, path, ssl=ssl, start_serving=False
-        )
+        new_protocol: Callable[[], asyncio.Protocol] = server._new_protocol
+        if ssl is None:
+            new_protocol = partial(UnixTakeover, new_protocol)
+        listener = await loop.create_unix_server(new_protocol, path, ssl=ssl, start_serving=False)
         return await server._listen(listener)
 
     return Opening(open_server())

@@ -7,6 +7,7 @@ written and read, flow control works, and either end can close; only the network
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, overload
 
@@ -159,9 +160,13 @@ class MemoryTransport(asyncio.Transport):
         if self._is_closing and not self._buffer:
             self._lose()
 
-    def send_descriptors(self, descriptors: list[int]) -> None:
-        """Take descriptors over; the other end gets them before what is written next."""
-        self._descriptors += descriptors
+    def send_descriptor(self, descriptor: int) -> None:
+        """Send a duplicate of a descriptor; the other end gets it before what is written next.
+
+        Raises:
+            OSError: it isn't open, or this process may open no more.
+        """
+        self._descriptors.append(os.dup(descriptor))
 
     def get_write_buffer_size(self) -> int:
         return len(self._buffer)

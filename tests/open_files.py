@@ -1,0 +1,67 @@
+"""A watch on what a test leaves open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.peers import until
+
+
+def open_descriptors() -> set[int]:
+    """Give the descriptors that this process has open."""
+    directory = "/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd"
+    found = set()
+    for name in os.listdir(directory):  # noqa: PTH208 - a Path of each would be no use
+        try:
+            os.fstat(int(name))
+        except OSError:  # that of the listing itself
+            continue
+        found.add(int(name))
+    return found
+
+
+@pytest.fixture
+async def nothing_left_open() -> AsyncIterator[None]:
+    """See that the test ends with the descriptors that it began with."""
+    before = open_descriptors()
+    yield
+    await until(lambda: open_descriptors() <= before)
+
+
+class Pipe:
+    """A pipe of which a test gives the writing end away and reads the other."""
+
+    def __init__(self, add_finalizer: Callable[[Callable[[], None]], None]) -> None:
+        self.reading, self.writing = os.pipe()
+        self._open = {self.reading, self.writing}
+        add_finalizer(self.close)
+
+    def close_writing(self) -> None:
+        """Close this side's own writing end."""
+        if self.writing in self._open:
+            self._open.discard(self.writing)
+            os.close(self.writing)
+
+    def read_all(self) -> bytes:
+        """Read what was written by those who have a writing end, until the last has closed it."""
+        self.close_writing()
+        data = b""
+        while chunk := os.read(self.reading, 65_536):
+            data += chunk
+        return data
+
+    def close(self) -> None:
+        """Close both ends."""
+        for descriptor in self._open:
+            os.close(descriptor)
+        self._open.clear()
+
+
+@pytest.fixture
+def new_pipe(request: pytest.FixtureRequest) -> Callable[[], Pipe]:
+    """Make pipes that are closed at the end."""
+    return lambda: Pipe(request.addfinalizer)
