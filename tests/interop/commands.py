@@ -9,7 +9,7 @@ from typing import Annotated, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from typed_amp import Command, CommandError, Key, Large
+from typed_amp import Command, CommandError, Descriptor, Key, Large
 
 T = TypeVar("T")
 
@@ -232,3 +232,32 @@ class Subscribe(Command):
 
 class Introduce(Command[Answer[str]]):
     """The common name in the certificate of the one who answers, asked back of the caller."""
+
+
+class File(BaseModel):
+    descriptor: Annotated[int, Descriptor()]
+
+
+class OpenFile(Command[File]):
+    """Answered with the file, open for reading."""
+
+    path: Path
+
+
+class WriteTo(Command):
+    """The responder writes the text, and closes its descriptor."""
+
+    descriptor: Annotated[int, Descriptor()]
+    text: str
+
+
+class Portion(BaseModel):
+    descriptor: Annotated[int, Descriptor()]
+    text: str
+
+
+class WriteToAll(Command):
+    """The same for each row; to the last it writes `the end`."""
+
+    rows: list[Portion]
+    last: Annotated[int, Descriptor()] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -202,6 +203,25 @@ async def who_am_i(command: commands.WhoAmI, connection: Connection[Session]) ->
 @router.responder(commands.Introduce)
 async def introduce(command: commands.Introduce, connection: Connection[Session]) -> Answer[str]:
     return await connection.call(commands.WhoAmI())
+
+
+@router.responder(commands.OpenFile)
+async def open_file(command: commands.OpenFile) -> commands.File:
+    return commands.File(descriptor=os.open(command.path, os.O_RDONLY))
+
+
+@router.responder(commands.WriteTo)
+async def write_to(command: commands.WriteTo) -> None:
+    os.write(command.descriptor, command.text.encode())
+    os.close(command.descriptor)
+
+
+@router.responder(commands.WriteToAll)
+async def write_to_all(command: commands.WriteToAll) -> None:
+    for row in command.rows:
+        await write_to(commands.WriteTo(descriptor=row.descriptor, text=row.text))
+    if command.last is not None:
+        await write_to(commands.WriteTo(descriptor=command.last, text="the end"))
 
 
 def common_name(connection: Connection[Any]) -> str:

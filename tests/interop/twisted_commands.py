@@ -192,3 +192,19 @@ class Subscribe(amp.Command):
 
 class Introduce(amp.Command):
     response = [(b"value", amp.Unicode())]
+
+
+class OpenFile(amp.Command):
+    arguments = [(b"path", amp.Path())]
+    response = [(b"descriptor", amp.Descriptor())]
+
+
+class WriteTo(amp.Command):
+    arguments = [(b"descriptor", amp.Descriptor()), (b"text", amp.Unicode())]
+
+
+class WriteToAll(amp.Command):
+    arguments = [
+        (b"rows", amp.AmpList([(b"descriptor", amp.Descriptor()), (b"text", amp.Unicode())])),
+        (b"last", amp.Descriptor(optional=True)),
+    ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -130,6 +131,24 @@ class Peer(amp.AMP):
         certificate: Any = self.peerCertificate
         return {"value": certificate.getSubject().commonName.decode()}
 
+    @commands.OpenFile.responder
+    def open_file(self, path: Any) -> dict[str, Any]:
+        return {"descriptor": os.open(path.path, os.O_RDONLY)}
+
+    @commands.WriteTo.responder
+    def write_to(self, descriptor: int, text: str) -> dict[str, Any]:
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+        return {}
+
+    @commands.WriteToAll.responder
+    def write_to_all(self, rows: list[dict[str, Any]], last: int | None) -> dict[str, Any]:
+        for row in rows:
+            self.write_to(**row)
+        if last is not None:
+            self.write_to(last, "the end")
+        return {}
+
 
 # -- What the client does --------------------------------------------------------------------
 
@@ -185,6 +204,29 @@ async def load(peer: Peer, *, total: int) -> bool:
     return all(answer["value"] == value for answer in await defer.gatherResults(answers))
 
 
+async def write_to_pipes(peer: Peer) -> list[str]:
+    """Send the writing ends of pipes; give what comes out of them."""
+    pipes = [os.pipe() for _ in range(4)]
+    writing = [end for _, end in pipes]
+    rows = [{"descriptor": end, "text": f"row {end == writing[0]}"} for end in writing[:2]]
+    await defer.gatherResults(
+        [
+            peer.callRemote(commands.WriteTo, descriptor=writing[0], text="first, "),
+            peer.callRemote(commands.WriteToAll, rows=rows, last=writing[2]),
+            peer.callRemote(commands.WriteTo, descriptor=writing[3], text="é"),
+        ]
+    )
+    for end in writing:
+        os.close(end)
+    return [os.fdopen(end, "rb").read().decode() for end, _ in pipes]
+
+
+async def read_file(peer: Peer, *, path: str) -> str:
+    """Have a file opened; give what is in it."""
+    answer = await peer.callRemote(commands.OpenFile, path=FilePath(path))
+    return os.fdopen(answer["descriptor"], "rb").read().decode()
+
+
 async def stay(peer: Peer) -> list[str]:
     """Only answer, until the other side ends the connection. Give the notes that came."""
     await peer.lost
@@ -193,7 +235,17 @@ async def stay(peer: Peer) -> list[str]:
 
 SCENARIOS: Any = {
     scenario.__name__: scenario
-    for scenario in (echo, optionals, call, call_at_once, gather, load, stay)
+    for scenario in (
+        echo,
+        optionals,
+        call,
+        call_at_once,
+        gather,
+        load,
+        write_to_pipes,
+        read_file,
+        stay,
+    )
 }
 
 
