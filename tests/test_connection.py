@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
 import pytest
+from pydantic import BaseModel
 
 from tests.example_commands import (
     Buy,
@@ -27,9 +29,12 @@ from tests.peers import (
 from typed_amp import (
     AmpError,
     CallTimeoutError,
+    Command,
     Connection,
     ConnectionLostError,
     EncodeError,
+    Large,
+    Limits,
     ProtocolViolationError,
     RemoteAmpError,
     Router,
@@ -140,6 +145,40 @@ async def test_value_that_can_not_be_written_is_not_sent() -> None:
         connection.close()
         with pytest.raises(ConnectionLostError):
             await call
+
+
+class Document(BaseModel):
+    data: Annotated[bytes, Large()]
+
+
+class Copy(Command[Document]):
+    data: Annotated[bytes, Large()]
+    times: int = 1
+
+
+class Keep(Copy, requires_answer=False):
+    pass
+
+
+async def test_box_beyond_the_limit_costs_its_own_call_alone(log: LogCapture) -> None:
+    router: Router = Router()
+
+    @router.responder(Copy)
+    async def copy(command: Copy) -> Document:
+        return Document(data=command.data * command.times)
+
+    limits = Limits(max_box_bytes=200_000)
+    async with joined(router, limits=limits) as (client, _):
+        copied = await client.call(Copy(data=b"x" * 190_000))
+        assert len(copied.data) == 190_000
+        for command in (Copy(data=b"x" * 200_000), Keep(data=b"x" * 200_000)):
+            with pytest.raises(TooLongError, match=r"allows at most 200,000 in one box") as caught:
+                await client.call(command)
+            assert caught.value.what == type(command).__name__
+        with pytest.raises(UnknownRemoteError):
+            await client.call(Copy(data=b"x" * 100_000, times=2))
+        assert "the answer to Copy is 200,0" in log.only_line()
+        assert (await client.call(Copy(data=b"x"))).data == b"x"
 
 
 async def test_boxes_of_one_turn_go_out_in_one_piece() -> None:

@@ -87,7 +87,8 @@ class Limits:
     Attributes:
         max_box_bytes: the longest box, in bytes on the wire. 4 MiB, as gRPC's default for one
             message: sixty of AMP's longest values fit. A box beyond that is refused when its
-            lengths announce it, before it is stored.
+            lengths announce it, before it is stored. Boxes of this side are held to it as well,
+            so that a call that is too long fails by itself, and not at the peer's end of the line.
         max_keys: the most keys in one box. 1,024: ten times what Apache allows headers in a
             request, and few enough that a box of the shortest keys is no burden.
         max_held_bytes: the most bytes of commands that are read and wait, because the peer doesn't

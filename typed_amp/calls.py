@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from typed_amp.box import ERROR
 from typed_amp.descriptors import close_descriptors
-from typed_amp.errors import CallTimeoutError, ConnectionLostError
+from typed_amp.errors import CallTimeoutError, ConnectionLostError, TooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typed_amp.dialogue import Answered, Dialogue
     from typed_amp.writer import BoxWriter
 
-__all__ = ["Attached", "Calls", "Waiter", "resolve"]
+__all__ = ["Attached", "Calls", "Waiter", "resolve", "too_long_box"]
 
 
 class Attached(NamedTuple):
@@ -48,6 +48,7 @@ class Calls:
 
     Args:
         dialogue: gives tags, and knows which answer belongs to which ask.
+        max_box_bytes: how long a box may be.
         lost: makes the error of a call that can't be answered any more, given the call's name.
         on_ask: called when an answer is waited for.
     """
@@ -56,10 +57,12 @@ class Calls:
         self,
         dialogue: Dialogue[Waiter],
         *,
+        max_box_bytes: int,
         lost: Callable[[str], ConnectionLostError],
         on_ask: Callable[[], None],
     ) -> None:
         self._dialogue = dialogue
+        self._max_box_bytes = max_box_bytes
         self._lost = lost
         self._on_ask = on_ask
         self._loop = asyncio.get_running_loop()
@@ -95,6 +98,7 @@ class Calls:
         Raises:
             CallTimeoutError: the time is over.
             ConnectionLostError: the connection has ended, or did so meanwhile.
+            TooLongError: the box is longer than it may be; nothing was sent.
             Exception: what `encode` raises; nothing was sent.
         """
         if self.is_ended:
@@ -102,6 +106,8 @@ class Calls:
         dialogue = self._dialogue
         tag = dialogue.new_tag()
         data = encode(value, _ask_head(tag, head))
+        if len(data) > self._max_box_bytes:
+            raise too_long_box(title, len(data), self._max_box_bytes)
         waiter: Waiter = self._loop.create_future()
         dialogue.ask(tag, waiter)
         self._writer.write_ask(waiter, data)
@@ -123,6 +129,8 @@ class Calls:
         if self.is_ended:
             raise self._lost(title)
         data = encode(value, head)
+        if len(data) > self._max_box_bytes:
+            raise too_long_box(title, len(data), self._max_box_bytes)
         waiter: Waiter = self._loop.create_future()
         if self._writer.write_ask(waiter, data, partial(resolve, waiter, {})):
             return
@@ -175,6 +183,8 @@ class Calls:
         def write() -> None:
             try:
                 data = encode(value, head)
+                if len(data) > self._max_box_bytes:
+                    raise too_long_box(title, len(data), self._max_box_bytes)
             except Exception as error:
                 if tag is not None:
                     self._dialogue.abandon(tag, is_sent=False)
@@ -253,6 +263,17 @@ def resolve(waiter: Waiter, result: Box | Exception) -> None:
     """Wake a call, unless it is awake."""
     if not waiter.done():
         waiter.set_result(result)
+
+
+def too_long_box(what: str, length: int, limit: int) -> TooLongError:
+    """Say that a box as a whole is too long; a peer with the same limits would close for it."""
+    return TooLongError(
+        what,
+        length,
+        limit,
+        f"Limits.max_box_bytes allows at most {limit:,} in one box. Raise it on both sides, or send"
+        " less at once",
+    )
 
 
 def _ask_head(tag: bytes, head: bytes) -> bytes:

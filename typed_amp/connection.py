@@ -98,7 +98,12 @@ class Connection(Generic[S]):
         self._transport: asyncio.Transport
         self._writer: BoxWriter
         self._peername: Any = None
-        self._calls = Calls(self._dialogue, lost=self._lost, on_ask=self._asks)
+        self._calls = Calls(
+            self._dialogue,
+            max_box_bytes=self._limits.max_box_bytes,
+            lost=self._lost,
+            on_ask=self._asks,
+        )
         self._descriptors = DescriptorExchange(self, self._limits.max_unclaimed_descriptors)
         self._handover = Handover(self, is_server=is_server, server_hostname=server_hostname)
         self._responses = Responses(
@@ -107,6 +112,7 @@ class Connection(Generic[S]):
             self._dialogue,
             descriptors=self._descriptors,
             handover=self._handover,
+            max_box_bytes=self._limits.max_box_bytes,
             reply=self._reply,
             on_idle=self._check_drained,
             on_fatal=self._fail,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Large"]
 
 _MIN_SLICE_BYTES: Final = 8_192
+_MIN_COMPRESSED_SLICE_BYTES: Final = 32_768
 # What zlib can't compress grows, by at most 31 bytes here: deflateBound() in zlib.h.
 _MAX_COMPRESSED_SLICE_BYTES: Final = 65_500
 _COMPRESSED_SLICE_BYTES: Final = 65_000
@@ -46,10 +47,10 @@ class Large:
             missing, a field that has no default and can't be None is read as empty; a default or
             None goes before that.
         compressed: compress each slice by itself with zlib, as Evennia's `Compressed` does.
-        slice_bytes: how long a slice may be, before it is compressed: 8,192 to 65,535, or to
-            65,500 if compressed. The most that fits, if left out; if compressed 65,000. Shorter
-            ones than 8,192 would make more keys of a box of 4 MiB than half of
-            `Limits.max_keys`, and gain nothing.
+        slice_bytes: how long a slice may be, before it is compressed: 8,192 to 65,535; if
+            compressed 32,768 to 65,500. The most that fits, if left out; if compressed 65,000.
+            Shorter ones would make more keys of a value than half of `Limits.max_keys` allows
+            unless told otherwise, and gain nothing.
         max_bytes: how long a value may be, its slices inflated and joined: a `TooLongError` at the
             side that writes, a `DecodeError` at the side that reads. No more than that is inflated,
             whatever a peer sends.
@@ -71,12 +72,13 @@ class Large:
         for name, option in (("zero_based", zero_based), ("compressed", compressed)):
             if not _is(bool, option):
                 raise DefinitionError(f"Large({name}=...) is True or False, not {option!r}")
+        shortest = _MIN_COMPRESSED_SLICE_BYTES if compressed else _MIN_SLICE_BYTES
         longest = _MAX_COMPRESSED_SLICE_BYTES if compressed else MAX_VALUE_LENGTH
         if slice_bytes is None:
             slice_bytes = _COMPRESSED_SLICE_BYTES if compressed else longest
-        if not _is(int, slice_bytes) or not _MIN_SLICE_BYTES <= slice_bytes <= longest:
+        if not _is(int, slice_bytes) or not shortest <= slice_bytes <= longest:
             raise DefinitionError(
-                f"Large(slice_bytes=...) is {_MIN_SLICE_BYTES:,} to {longest:,}"
+                f"Large(slice_bytes=...) is {shortest:,} to {longest:,}"
                 f"{' with compressed=True' if compressed else ''}, not {slice_bytes!r}"
             )
         if not _is(int, max_bytes) or max_bytes < 1:

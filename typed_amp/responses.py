@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from typed_amp.box import CLOSING, INVALID_ARGUMENTS, UNHANDLED, UNKNOWN, printable
+from typed_amp.calls import too_long_box
 from typed_amp.descriptors import close_descriptors
 from typed_amp.errors import DecodeError
 
@@ -44,6 +45,7 @@ class Responses(Generic[S]):
         dialogue: says what is written.
         descriptors: sends and receives those in boxes.
         handover: takes over when a responder has agreed to a change of protocol.
+        max_box_bytes: how long an answer may be.
         reply: writes it.
         on_idle: called when the last responder is done.
         on_fatal: called when one failed with an error that is to end the connection.
@@ -57,6 +59,7 @@ class Responses(Generic[S]):
         *,
         descriptors: DescriptorExchange,
         handover: Handover,
+        max_box_bytes: int,
         reply: Callable[[bytes], None],
         on_idle: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
@@ -66,6 +69,7 @@ class Responses(Generic[S]):
         self._dialogue = dialogue
         self._descriptors = descriptors
         self._handover = handover
+        self._max_box_bytes = max_box_bytes
         self._reply = reply
         self._on_idle = on_idle
         self._on_fatal = on_fatal
@@ -195,6 +199,9 @@ class Responses(Generic[S]):
                 data = signature.encode_answer(answer, head)
             else:
                 data = self._encode_special(signature, answer, head)
+            if len(data) > self._max_box_bytes:
+                title = f"the answer to {signature.title}"
+                raise too_long_box(title, len(data), self._max_box_bytes)
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
             self._log_failure(asked, error)
