@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
@@ -156,8 +156,8 @@ class Copy(Command[Document]):
     times: int = 1
 
 
-class Keep(Copy, requires_answer=False):
-    pass
+class Keep(Command, requires_answer=False):
+    data: Annotated[bytes, Large()]
 
 
 async def test_box_beyond_the_limit_costs_its_own_call_alone(log: LogCapture) -> None:
@@ -171,7 +171,8 @@ async def test_box_beyond_the_limit_costs_its_own_call_alone(log: LogCapture) ->
     async with joined(router, limits=limits) as (client, _):
         copied = await client.call(Copy(data=b"x" * 190_000))
         assert len(copied.data) == 190_000
-        for command in (Copy(data=b"x" * 200_000), Keep(data=b"x" * 200_000)):
+        commands: list[Command[Any]] = [Copy(data=b"x" * 200_000), Keep(data=b"x" * 200_000)]
+        for command in commands:
             with pytest.raises(TooLongError, match=r"allows at most 200,000 in one box") as caught:
                 await client.call(command)
             assert caught.value.what == type(command).__name__
