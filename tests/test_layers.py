@@ -14,21 +14,21 @@ PACKAGE = Path(typed_amp.__file__).parent
 LAYERS = [
     ["errors"],
     ["box", "addresses", "opening"],
-    ["codecs", "python_source"],
+    ["codecs", "capture", "python_source"],
     ["annotations", "plan", "twisted_fields"],
     ["planning"],
     ["command_error"],
     ["signature"],
     ["command"],
-    ["router", "dialogue", "writer", "from_twisted"],
-    ["responses"],
+    ["router", "dialogue", "writer", "transcript", "from_twisted"],
+    ["responses", "rendering"],
     ["connection"],
     ["client", "server", "testing"],
     ["__init__"],
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
-PURE = ["addresses", "box", "dialogue", "errors"]
+PURE = ["addresses", "box", "capture", "dialogue", "errors"]
 """What can be fuzzed alone, compiled, and used under any transport."""
 
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
