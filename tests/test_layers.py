@@ -24,7 +24,8 @@ LAYERS = [
     ["responses", "rendering"],
     ["connection"],
     ["client", "server", "testing"],
-    ["__init__"],
+    ["cli"],
+    ["__init__", "__main__"],
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
