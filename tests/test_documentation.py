@@ -13,6 +13,7 @@ import inspect
 import re
 import shlex
 import socket
+import subprocess
 import sys
 import types
 from collections.abc import Generator
@@ -134,10 +135,12 @@ async def carry_out(
         case ["make", target]:
             makefile = (ROOT / "Makefile").read_text()
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no target {target}"
-        case ["pip", "install", "."]:
+        case ["pip", "install", "." | ".[cli]"]:
             assert (ROOT / "pyproject.toml").is_file()
         case [".venv/bin/python", "-m", module, *_]:
             assert find_spec(module) is not None  # tests/test_examples.py runs it
+        case ["typed-amp", *arguments]:
+            run_command_line(arguments, output, directory)
         case ["pytest", file]:
             await output_of("-m", "pytest", "-p", "no:cacheprovider", file, directory=directory)
         case ["python", file] if file.endswith("server.py"):
@@ -146,6 +149,14 @@ async def carry_out(
             assert await output_of(file, directory=directory) == f"{output}\n"
         case _:
             pytest.fail(f"no test carries out {shlex.join(words)}")
+
+
+def run_command_line(arguments: list[str], output: str, directory: Path) -> None:
+    command = [sys.executable, "-m", "typed_amp", *arguments]
+    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert result.returncode in (0, 1), result.stderr  # 1: what it looked at is broken
+    if output:
+        assert result.stdout == f"{output}\n"
 
 
 async def start_server(

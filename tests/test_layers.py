@@ -14,22 +14,23 @@ PACKAGE = Path(typed_amp.__file__).parent
 LAYERS = [
     ["errors"],
     ["box", "addresses", "opening", "outgoing", "tls"],
-    ["codecs", "large", "unix_transport"],
+    ["codecs", "capture", "large", "python_source", "unix_transport"],
     ["descriptors", "unix_socket"],
-    ["annotations", "calls", "descriptor_exchange", "plan"],
+    ["annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
     ["planning"],
     ["command_error"],
     ["signature"],
     ["command", "raw"],
-    ["router", "dialogue", "transitions", "writer"],
-    ["handover", "responses"],
+    ["router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
+    ["handover", "rendering", "responses"],
     ["connection"],
     ["client", "server", "testing"],
-    ["__init__"],
+    ["cli"],
+    ["__init__", "__main__"],
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
-PURE = ["addresses", "box", "dialogue", "errors", "large"]
+PURE = ["addresses", "box", "capture", "dialogue", "errors", "large"]
 """What can be fuzzed alone, compiled, and used under any transport."""
 
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

@@ -40,7 +40,7 @@ from typed_amp.descriptors import (
 from typed_amp.errors import DecodeError, EncodeError, TooLongError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from typed_amp.large import Large
 
@@ -68,6 +68,22 @@ class Field:
     optional: bool
     has_default: bool
     large: Large | None = None
+
+    def keys_in(self, box: Mapping[bytes, bytes]) -> list[bytes]:
+        """Give the keys of a box that hold the field's value, in their order."""
+        if self.large is not None:
+            return list(self.large.keys_in(self.key, box))
+        return [self.key] if self.key in box else []
+
+    def value_in(self, box: Mapping[bytes, bytes]) -> Any:
+        """Read the field alone, which is there; the model has no say in it.
+
+        Raises:
+            DecodeError: it can't be read.
+            Exception: what a codec of the user's own raises.
+        """
+        data = box.get(self.key) if self.large is None else self.large.decode(self.key, box)
+        return self.codec.decode(b"" if data is None else data)
 
 
 class Plan:
@@ -304,12 +320,7 @@ class Plan:
         Keys that begin with an underscore are let through: the protocol and its extensions use
         them.
         """
-        known: set[bytes] = set()
-        for field in self.fields:
-            if field.large is None:
-                known.add(field.key)
-            else:
-                known.update(field.large.keys_in(field.key, box))
+        known = {key for field in self.fields for key in field.keys_in(box)}
         for key in box:
             if key not in known and not key.startswith(b"_"):
                 raise _UnknownKeyError(key)

@@ -28,7 +28,7 @@ from typed_amp.box import (
     printable,
 )
 from typed_amp.command_error import CommandError
-from typed_amp.descriptors import refuse_to_attach
+from typed_amp.descriptors import refuse_to_attach, refuse_to_claim
 from typed_amp.errors import (
     DecodeError,
     DefinitionError,
@@ -295,8 +295,12 @@ class Signature(Generic[C_co, R_co]):
             )
         return self.answer.encode(answer, head, attach)
 
-    def decode_answer(self, box: Box) -> Any:
+    def decode_answer(self, box: Box, claim: Callable[[int], int] = refuse_to_claim) -> Any:
         """Read an answer.
+
+        Args:
+            box: the answer.
+            claim: gives the descriptor of a number.
 
         Raises:
             DecodeError: it isn't what the command declares.
@@ -304,7 +308,7 @@ class Signature(Generic[C_co, R_co]):
         if self.answer is None:
             return None
         try:
-            return self.answer.decode(box)
+            return self.answer.decode(box, claim)
         except DecodeError as error:
             raise self.undecodable(error) from error.__cause__
 
