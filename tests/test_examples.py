@@ -127,6 +127,9 @@ async def test_the_demo_shows_calls_of_each_kind() -> None:
         "| heard by ['ann']",
         "items=[sku=teapot count=1 price=24.90][sku=cup count=6",
         "| 44.10 are due on 2024-06-16",
+        "text.3='ing new under the su'... (24,930 bytes)",
+        "| 30000 words",
+        "| {b'text': b'abcabc'}",
     ):
         assert expected in lines, expected
 
