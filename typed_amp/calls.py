@@ -91,6 +91,14 @@ class Calls:
         self._on_ask()
         return await self._wait(title, waiter, tag, timeout)
 
+    async def turn(self, title: str) -> None:
+        """Wait until something could be written now.
+
+        Raises:
+            ConnectionLostError: the connection has ended, or did so meanwhile.
+        """
+        await self.tell(title, b"", _nothing, None, None)
+
     async def ask_alone(
         self,
         title: str,
@@ -101,8 +109,8 @@ class Calls:
     ) -> Box:
         """Ask for something behind which nothing may be written until the answer is here.
 
-        The same as `ask`, but that `on_written` is called with the ask's tag when the box is
-        written, before anything else can be.
+        To be called when it is this call's `turn`. Everything else is as with `ask`, but that
+        `on_written` is called with the ask's tag before anything else can be written.
         """
         if self.is_ended:
             raise self._lost(title)
@@ -110,13 +118,8 @@ class Calls:
         data = encode(value, _ask_head(tag, head))
         waiter: Waiter = self._loop.create_future()
         self._dialogue.ask(tag, waiter)
-
-        def write() -> None:
-            self._writer.write(data)
-            on_written(tag)
-
-        if self._writer.write_ask(waiter, b"", write):
-            write()
+        self._writer.write(data)
+        on_written(tag)
         self._on_ask()
         return await self._wait(title, waiter, tag, None)
 
@@ -185,6 +188,10 @@ def resolve(waiter: Waiter, result: Box | AmpError) -> None:
     """Wake a call, unless it is awake."""
     if not waiter.done():
         waiter.set_result(result)
+
+
+def _nothing(_value: Any, _head: bytes) -> bytes:
+    return b""
 
 
 def _ask_head(tag: bytes, head: bytes) -> bytes:
