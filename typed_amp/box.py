@@ -304,6 +304,7 @@ class BoxReader:
     def resume(self) -> None:
         """Go on after a stop; `feed(b"")` gives the boxes that are there by now."""
         self.is_stopped = False
+        self._needed = 0
 
     def take_rest(self) -> bytes:
         """Give, after a stop, the bytes that came since: they belong to something else."""
@@ -334,7 +335,6 @@ class BoxReader:
                 if until is not None and until(box):
                     box = {}
                     self.is_stopped = True
-                    needed = 0
                     break
                 box = {}
                 continue

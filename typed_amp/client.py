@@ -74,7 +74,8 @@ def connect(
         router: answers what the server asks.
         ssl: a client's context for TLS, with a certificate in it for mutual TLS; True for one with
             the system's authorities.
-        server_hostname: the name that the server's certificate must have, if it isn't `host`.
+        server_hostname: the name that the server's certificate must have, if it isn't `host`; also
+            for TLS that begins later, by `Connection.start_tls` or the server's.
         limits: how much the peer can make this side hold.
         drain_timeout: seconds that responders may go on when the connection is closed.
 
@@ -96,7 +97,7 @@ def connect(
             host,
             port,
             ssl=ssl,
-            server_hostname=server_hostname,
+            server_hostname=server_hostname if ssl else None,
         )
         return await _greeted(connection)
 
@@ -142,7 +143,8 @@ def connect_unix(
         path: the socket.
         router: answers what the server asks.
         ssl: a client's context for TLS.
-        server_hostname: the name that the server's certificate must have; needed with `ssl`.
+        server_hostname: the name that the server's certificate must have; needed with `ssl`. Also
+            for TLS that begins later.
         limits: how much the peer can make this side hold.
         drain_timeout: seconds that responders may go on when the connection is closed.
 
@@ -153,7 +155,9 @@ def connect_unix(
     """
 
     async def open_connection() -> Connection[S]:
-        connection = Connection(router, limits=limits, drain_timeout=drain_timeout)
+        connection = Connection(
+            router, limits=limits, drain_timeout=drain_timeout, server_hostname=server_hostname
+        )
         protocol = ConnectionProtocol(connection)
         if ssl is None:
             await open_unix_transport(protocol, os.fspath(path))

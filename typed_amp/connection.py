@@ -346,7 +346,7 @@ class Connection(Generic[S]):
         self._is_draining = True
         self._responses.close()
         self._check_drained()
-        self._cancel_responders_in(drain_timeout)
+        self._stop_in(drain_timeout)
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended: its responders and hooks are done as well.
@@ -447,6 +447,8 @@ class Connection(Generic[S]):
                     self._is_asked = True
                     if self._reader.is_stopped and box is boxes[-1]:
                         self._handover.begin(event)
+                        if self._is_shut:
+                            return
                     self._responses.take(event)
                 elif type(event) is Answered:
                     self._calls.answered(event)
@@ -484,7 +486,7 @@ class Connection(Generic[S]):
             timer.cancel()
         self._responses.close()
         self._responses.cancel(unheard_only=True)
-        self._cancel_responders_in(self._drain_timeout)
+        self._stop_in(self._drain_timeout)
         self._finishing = self._loop.create_task(self._finish())
 
     # -- Beginning and ending ----------------------------------------------------------------
@@ -531,21 +533,26 @@ class Connection(Generic[S]):
         self._shut()
 
     def _check_drained(self) -> None:
-        if self._is_draining and not self._responses.running:
+        if self._is_draining and not (self._responses.running or self._handover.asking):
             self._shut()
 
-    def _cancel_responders_in(self, seconds: float) -> None:
-        """Bound the time of those that run, unless they have less already."""
-        if not self._responses.running:
+    def _stop_in(self, seconds: float) -> None:
+        """Bound the time of what still goes on, unless it has less already."""
+        if not (self._responses.running or self._handover.asking):
             return
         deadline = self._loop.time() + seconds
         if seconds <= 0:
-            self._responses.cancel()
+            self._stop()
         elif deadline < self._drain_deadline:
             self._drain_deadline = deadline
             if self._drain_timer is not None:
                 self._drain_timer.cancel()
-            self._drain_timer = self._loop.call_later(seconds, self._responses.cancel)
+            self._drain_timer = self._loop.call_later(seconds, self._stop)
+
+    def _stop(self) -> None:
+        self._responses.cancel()
+        if self._handover.asking:
+            self._shut()
 
     def _shut(self) -> None:
         """End the connection, once what is written has gone out."""
@@ -557,7 +564,9 @@ class Connection(Generic[S]):
         transport = self._transport
         # A peer that doesn't read would keep what is left waiting for ever.
         self._timers.append(self._loop.call_later(_FLUSH_TIMEOUT, transport.abort))
-        if self._is_asked and transport.can_write_eof():
+        if self._writer.is_locked:
+            transport.close()  # AMP is not what the peer reads now
+        elif self._is_asked and transport.can_write_eof():
             # The system resets a socket that is closed with bytes unread, and what was on its way
             # is lost with it. So read on, and close when the peer has taken the answers.
             with contextlib.suppress(OSError):  # the peer has reset it
@@ -619,6 +628,7 @@ class Connection(Generic[S]):
         self._is_reading = should_read
 
     def _asks(self) -> None:
+        self._responses.check_held()
         if not self._is_reading:
             self._regulate_reading()
 
@@ -640,6 +650,7 @@ class Connection(Generic[S]):
         self._reader.resume()
         self._is_reading = True
         self._writer.unlock(transport)
+        self._received(b"")  # what came with the last piece of the handshake
         self._release()
 
     def _switched(self) -> None:

@@ -13,14 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from typed_amp.box import ANSWER, COMMAND, ERROR
+from typed_amp.box import ANSWER, ASK, COMMAND, ERROR
 from typed_amp.errors import CallTimeoutError, StartTLSError
 from typed_amp.tls import begin_tls, check_context, feed_protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from typed_amp.box import Box
     from typed_amp.command import Command
@@ -54,7 +56,8 @@ class Handover:
         self._tag: bytes | None = None
         """Of the ask behind which this side writes nothing more."""
         self._is_starting_tls = False
-        self._handshake: asyncio.Task[None] | None = None
+        self.asking: int = 0
+        """How many calls of this side wait for a change, or for their turn to ask for one."""
         self.asked: Asked | None = None
         """What the peer asked for, behind which the reader has stopped."""
 
@@ -72,16 +75,12 @@ class Handover:
             return box[ANSWER] == self._tag
         if ERROR in box:
             return box[ERROR] == self._tag
-        return COMMAND in box and self._transition_of(box[COMMAND]) is not None
+        # Who wants no answer is given none, and so AMP goes on.
+        return COMMAND in box and ASK in box and self._transition_of(box[COMMAND]) is not None
 
     def _transition_of(self, name: bytes) -> type | None:
         responder = self._connection._router.find(name)
         return None if responder is None else responder.signature.transition
-
-    def is_for_tls(self, asked: Asked) -> bool:
-        """Whether it is an ask for TLS, which must not wait: a peer that has asked for it keeps
-        the answers back that hooks may be waiting for."""
-        return asked is self.asked and self._transition_of(asked.name) is ssl.SSLContext
 
     # -- The side that is asked ----------------------------------------------------------------
 
@@ -92,6 +91,17 @@ class Handover:
             self._connection._fail(
                 StartTLSError("both sides asked for a change of protocol at the same time")
             )
+
+    def goes_first(self, asked: Asked) -> bool:
+        """Whether it is an ask that must not wait for hooks, nor for what waits for them.
+
+        A peer that has asked for TLS keeps the answers back that hooks may be waiting for.
+        """
+        return asked is self.asked and self._transition_of(asked.name) is ssl.SSLContext
+
+    def is_waited_for(self, asked: Asked) -> bool:
+        """Whether this side waits for answers that the peer keeps back until it has its own."""
+        return asked is self.asked and self._connection._dialogue.pending > 0
 
     def check_state(self, answer: Any) -> None:
         """Refuse what the connection's state doesn't allow, before the peer is told anything.
@@ -111,30 +121,37 @@ class Handover:
         if isinstance(answer, ssl.SSLContext):
             self._check_context(answer, self._server_hostname)
 
-    def accept(self, answer: Any) -> None:
-        """Do what was agreed on; the answer that says so is the last that was written."""
+    async def accept(self, answer: Any) -> None:
+        """Do what was agreed on; the answer that says so is the last that was written.
+
+        Cancelling ends the connection.
+        """
         connection = self._connection
         if connection._is_shut:
             return
         connection._writer.lock()
         if isinstance(answer, ssl.SSLContext):
-            self._handshake = connection._loop.create_task(self._follow(answer))
+            await self._follow(answer)
             return
         try:
             self._switch(answer)
         except Exception as error:
             _logger.error("%r: the other protocol failed to begin", connection, exc_info=error)
 
+    async def _follow(self, context: ssl.SSLContext) -> None:
+        try:
+            await self._shake_hands(context, self._server_hostname)
+        except (OSError, asyncio.CancelledError) as error:
+            reason = self._connection._lost_cause or error
+            text = str(reason) or type(reason).__name__
+            _logger.warning("%r: the TLS handshake failed: %s", self._connection, text)
+            if not isinstance(error, OSError):
+                raise
+
     def refused(self) -> None:
         """The peer was refused: what follows is AMP."""
         self.asked = None
         self._connection._loop.call_soon(self._connection._read_on)
-
-    async def _follow(self, context: ssl.SSLContext) -> None:
-        try:
-            await self._shake_hands(context, self._server_hostname)
-        except OSError as error:
-            _logger.warning("%r: the TLS handshake failed: %s", self._connection, error)
 
     # -- The side that asks --------------------------------------------------------------------
 
@@ -159,15 +176,12 @@ class Handover:
         self._is_starting_tls = True
         title = type(command).__amp_signature__().title
         try:
-            async with asyncio.timeout(timeout):
-                await self._ask(command)
+            async with self._limited(title, timeout):
+                await self._ask(command, partial(self._check_context, context, server_hostname))
                 try:
                     await self._shake_hands(context, server_hostname)
                 except OSError:
                     raise self._connection._lost(title) from self._connection._lost_cause
-        except TimeoutError:
-            assert timeout is not None
-            raise CallTimeoutError(title, timeout) from None
         finally:
             self._is_starting_tls = False
 
@@ -175,44 +189,57 @@ class Handover:
         self, command: SwitchProtocol, protocol_factory: Callable[[], P], timeout: float | None
     ) -> tuple[asyncio.Transport, P]:
         """Ask for another protocol and hand over to it; see `Connection.switch_protocol`."""
-        title = type(command).__amp_signature__().title
+        async with self._limited(type(command).__amp_signature__().title, timeout):
+            await self._ask(command)
+            try:
+                protocol = protocol_factory()
+            except BaseException as error:
+                self._connection._fail(error)
+                raise
+            return self._switch(protocol), protocol
+
+    @asynccontextmanager
+    async def _limited(self, title: str, timeout: float | None) -> AsyncGenerator[None, None]:
+        """Bound the time of a change that this side asks for; closing waits for it."""
+        self.asking += 1
         try:
-            async with asyncio.timeout(timeout):
-                await self._ask(command)
+            async with asyncio.timeout(timeout) as limit:
+                yield
         except TimeoutError:
+            if not limit.expired():
+                raise
             assert timeout is not None
             raise CallTimeoutError(title, timeout) from None
-        try:
-            protocol = protocol_factory()
-        except BaseException as error:
-            self._connection._fail(error)
-            raise
-        return self._switch(protocol), protocol
+        finally:
+            self.asking -= 1
+            self._connection._check_drained()
 
-    async def _ask(self, command: Command[Any]) -> None:
+    async def _ask(self, command: Command[Any], check: Callable[[], None] | None = None) -> None:
         connection = self._connection
         signature = type(command).__amp_signature__()
+        await connection._calls.turn(signature.title)
+        while connection._writer.is_locked:  # by a change that the peer has asked for meanwhile
+            await connection._calls.turn(signature.title)
+        if check is not None:
+            check()
         try:
-            box = await connection._calls.in_turn(
-                signature.title,
-                signature.head,
-                signature.arguments.encode,
-                command,
-                on_written=self._written,
+            box = await connection._calls.ask_alone(
+                signature.title, signature.head, signature.arguments.encode, command, self._written
             )
         except BaseException as error:
-            if self._tag is not None:  # the peer may have begun, or may do so at any time
-                connection._fail(error)
+            if self._tag is not None and not connection._is_shut:
+                # The peer may have begun, or may do so at any time.
+                connection._fail(_cause(error))
             raise
         self._tag = None
-        if isinstance(box, dict) and ERROR in box:
+        if ERROR in box:
             connection._writer.unlock()
             connection._read_on()
             raise signature.error_from(box)
         if connection._is_shut:
             raise connection._lost(signature.title)
 
-    def _written(self, tag: bytes | None) -> None:
+    def _written(self, tag: bytes) -> None:
         self._tag = tag
         self._connection._writer.lock()
 
@@ -230,6 +257,10 @@ class Handover:
         connection = self._connection
         transport = connection._transport
         try:
+            # What takes this side's place at the transport can't know that it is full.
+            await connection._writer.wait_for_room()
+            if connection._is_shut:
+                raise ConnectionAbortedError("it was closed before the TLS handshake")
             encrypted = await begin_tls(
                 transport,
                 transport.get_protocol(),
@@ -240,7 +271,7 @@ class Handover:
             )
         except BaseException as error:
             transport.abort()
-            connection._ended(error)  # nobody else tells it: TLS was the transport's protocol
+            connection._ended(_cause(error))  # nobody else tells it
             raise
         self.asked = None
         connection._encrypted(encrypted)
@@ -254,14 +285,20 @@ class Handover:
         try:
             transport.set_write_buffer_limits()
             transport.set_protocol(protocol)
+            transport.resume_reading()  # first, so that the protocol may pause it
             protocol.connection_made(transport)
             if is_full:
                 protocol.pause_writing()
             if rest:
                 feed_protocol(protocol, rest)
-            if not transport.is_closing():
-                transport.resume_reading()
         except BaseException:
             transport.abort()
             raise
         return transport
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Say of a change that was given up why its connection ended."""
+    if isinstance(error, asyncio.CancelledError):
+        return ConnectionAbortedError("this side gave up waiting for a change of protocol")
+    return error

@@ -200,13 +200,17 @@ class MemoryTransport(asyncio.Transport):
             self._loop.call_soon(self._deliver)
 
     def abort(self) -> None:
+        self._force_close(None)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        # What asyncio's TLS calls when it fails.
         self._buffer.clear()
         self._is_closing = True
-        self._loop.call_soon(self._lose)
+        self._loop.call_soon(self._lose, error)
 
-    def _lose(self) -> None:
+    def _lose(self, error: Any = None) -> None:
         for end in (self, self._peer):
             if not end._is_lost:
                 close_descriptors(end._descriptors)
                 end._is_lost = end._is_closing = True
-                end._protocol.connection_lost(None)
+                end._protocol.connection_lost(error if end is self else None)
