@@ -121,7 +121,7 @@ async def test_end_within_a_box(length: int, log: LogCapture) -> None:
 
 
 def has_fed(connection: Connection, count: int) -> bool:
-    return connection._reader.offset == count
+    return connection._link.reader.offset == count
 
 
 async def test_box_that_comes_a_byte_at_a_time() -> None:
@@ -283,9 +283,9 @@ async def test_flood_leaves_memory_and_others_alone(
         connections = server.connections
         assert len(connections) == 2
         for connection in connections:
-            assert connection._responses.running == 0
-            assert connection._dialogue.unanswered == 0
-            assert connection._transport.get_write_buffer_size() == 0
+            assert connection._link.responses.running == 0
+            assert connection._link.dialogue.unanswered == 0
+            assert connection._link.transport.get_write_buffer_size() == 0
 
 
 async def test_half_boxes_on_many_connections() -> None:

@@ -224,8 +224,8 @@ async def test_timeout() -> None:
         # The late answer is a stray, and the connection usable.
         gate.waiting[0].set_result("late")
         assert await client.call(Repeat(text="ab"), timeout=60) == Text(text="ab")
-        assert client._dialogue.strays == 1
-        assert client._dialogue.pending == 0
+        assert client._link.dialogue.strays == 1
+        assert client._link.dialogue.pending == 0
 
 
 async def test_timeout_of_asyncio_works_as_well() -> None:
@@ -275,7 +275,7 @@ async def test_calls_that_wait_when_the_peer_closes() -> None:
     async with joined(gate.router) as (client, server):
         calls = [asyncio.create_task(client.call(Wait(key=key))) for key in range(3)]
         await gate.holds(3)
-        server._transport.abort()
+        server._link.transport.abort()
         for call in calls:
             with pytest.raises(ConnectionLostError, match=r"Wait: .* lost: the peer closed it"):
                 await call
@@ -334,7 +334,7 @@ async def test_call_after_a_violation_fails_at_once() -> None:
     async with raw_client_of(gate.router, drain_timeout=60) as (peer, connection):
         await peer.send({b"_ask": b"1", b"_command": b"CountDown", b"start": b"1"})
         await peer.write(b"GET / HTTP/1.1\r\n")
-        await until(lambda: connection._is_violated)
+        await until(lambda: connection._link._is_violated)
         gate.note_gate.set()
         assert {b"_answer": b"1", b"text": b"answered"} in await peer.receive_all()
         assert isinstance(outcomes[0], ConnectionLostError)
@@ -429,7 +429,7 @@ async def test_responders_that_have_not_begun_are_answered_too() -> None:
         await peer.send(
             {b"_ask": b"1", b"_command": b"Wait"}, {b"_ask": b"2", b"_command": b"Wait"}
         )
-        await until(lambda: connection._responses.running)
+        await until(lambda: connection._link.responses.running)
         connection.close(drain_timeout=0)
         answers = await peer.receive_all()
         assert {(box[b"_error"], box[b"_error_code"]) for box in answers} == {
@@ -464,7 +464,7 @@ async def test_responder_that_suppresses_its_cancelling_still_answers() -> None:
 
     async with joined(gate.router) as (client, server):
         call = asyncio.create_task(client.call(Buy()))
-        await until(lambda: server._responses.running)
+        await until(lambda: server._link.responses.running)
         await settled()
         server.close(drain_timeout=0)
         assert await call == Text(text="all the same")
@@ -514,7 +514,7 @@ async def test_responder_may_call_the_peer_while_it_drains() -> None:
 
     async with joined(gate.router, example_router()) as (client, server):
         call = asyncio.create_task(client.call(Buy()))
-        await until(lambda: server._responses.running)
+        await until(lambda: server._link.responses.running)
         server.close(drain_timeout=60)
         gate.note_gate.set()
         assert await call == Text(text="askask")
@@ -573,14 +573,14 @@ async def test_responders_that_go_on_without_a_connection_have_the_drain_timeout
 async def test_peer_that_never_reads_does_not_keep_a_connection_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("typed_amp.connection._FLUSH_TIMEOUT", 0.01)
+    monkeypatch.setattr("typed_amp.link._FLUSH_TIMEOUT", 0.01)
     async with raw_client_of(example_router()) as (peer, connection):
         for number in range(200):
             await peer.send({b"_ask": b"%d" % number, b"_command": b"Make", b"size": b"65000"})
             await settled(2)
-            if connection._writer.is_full:
+            if connection._link.writer.is_full:
                 break
-        assert connection._transport.get_write_buffer_size()
+        assert connection._link.transport.get_write_buffer_size()
         connection.close()
         await connection.wait_closed()
 
@@ -593,7 +593,7 @@ async def test_answers_are_not_lost_when_the_peer_has_more_to_say() -> None:
             for number in range(20)
         ]
         await peer.write(b"".join(asks) + b"GET / HTTP/1.1\r\n\r\n")
-        await until(lambda: connection._is_violated)
+        await until(lambda: connection._link._is_violated)
         peer.write_now(b"Host: localhost\r\n\r\n")
         await until(lambda: connection.is_closed)
         try:
@@ -701,7 +701,7 @@ async def test_commands_wait_for_a_hook_that_writes_more_than_the_peer_reads() -
 
     async with raw_client_of(router) as (peer, connection):
         await peer.send(REPEAT)
-        await until(lambda: connection._writer.is_full)
+        await until(lambda: connection._link.writer.is_full)
         for _ in range(200):
             assert (await peer.receive())[b"_command"] == b"Log"
         waiting = asyncio.create_task(peer.receive())
@@ -721,7 +721,7 @@ async def test_commands_that_waited_for_hooks_that_failed_are_answered(log: LogC
 
     async with raw_client_of(gate.router) as (peer, connection):
         await peer.send(REPEAT)
-        await until(lambda: connection._reader.offset == len(encode_box(REPEAT)))
+        await until(lambda: connection._link.reader.offset == len(encode_box(REPEAT)))
         gate.note_gate.set()
         (answer,) = await peer.receive_all()
         assert answer[b"_error_code"] == b"CLOSING"
@@ -746,7 +746,7 @@ async def test_command_that_waited_for_the_hooks_may_close_the_connection() -> N
         boxes = [{b"_ask": b"%d" % number, b"_command": b"Buy"} for number in range(3)]
         data = b"".join(map(encode_box, boxes))
         await peer.write(data)
-        await until(lambda: connection._reader.offset == len(data))
+        await until(lambda: connection._link.reader.offset == len(data))
         gate.set()
         answers = await peer.receive_all()
         tags = [box.get(b"_answer") or box[b"_error"] for box in answers]

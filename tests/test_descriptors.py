@@ -336,7 +336,7 @@ async def test_responder_that_never_begins_leaves_none(ends: Ends, new_pipe: New
     pipe = new_pipe()
     client, server = ends
     call = asyncio.create_task(client.call(Wait(descriptor=pipe.writing)))
-    await until(lambda: server._responses.running)
+    await until(lambda: server._link.responses.running)
     for task in asyncio.all_tasks():
         if task.get_name() == "Wait":
             task.cancel()
@@ -405,7 +405,7 @@ async def test_calls_with_descriptors_wait_while_the_peer_does_not_read(
     tmp_path: Path, new_pipe: NewPipe
 ) -> None:
     async with over("unix", tmp_path) as (client, server):
-        server._transport.pause_reading()
+        server._link.transport.pause_reading()
         fillers = [
             asyncio.create_task(
                 client.call(Write(descriptor=new_pipe().writing, text="x" * 60_000))
@@ -413,14 +413,14 @@ async def test_calls_with_descriptors_wait_while_the_peer_does_not_read(
             for _ in range(10)
         ]
         await settled()
-        assert client._writer.is_full
+        assert client._link.writer.is_full
         pipe = new_pipe()
         cancelled = asyncio.create_task(client.call(Write(descriptor=pipe.writing, text="never")))
         last = asyncio.create_task(client.call(Write(descriptor=pipe.writing, text="last")))
         await settled()
         cancelled.cancel()
         await settled()
-        server._transport.resume_reading()
+        server._link.transport.resume_reading()
         await last
         assert pipe.read_all() == b"last"
         await asyncio.gather(*fillers)

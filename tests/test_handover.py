@@ -65,7 +65,7 @@ def secure_router(context: ssl.SSLContext, *, ran: list[bytes] | None = None) ->
 
 
 def is_encrypted(connection: Connection[Any]) -> bool:
-    return connection._transport.get_extra_info("ssl_object") is not None
+    return connection._link.transport.get_extra_info("ssl_object") is not None
 
 
 async def works(connection: Connection[Any]) -> bool:
@@ -183,7 +183,7 @@ async def test_while_the_transports_are_full(caller: str, certificates: Certific
             for _ in range(100)
             for side in (client, server)
         ]
-        await until(lambda: client._writer.is_full and server._writer.is_full)
+        await until(lambda: client._link.writer.is_full and server._link.writer.is_full)
         if caller == "client":
             await client.start_tls(certificates.client)
         else:
@@ -201,8 +201,8 @@ async def test_while_a_peer_does_not_read_its_answers(certificates: Certificates
             {b"_ask": b"%d" % n, b"_command": b"Make", b"size": b"60000"} for n in range(150)
         ]
         await peer.send(*makes, START)
-        await until(lambda: connection._writer.is_locked)
-        assert connection._writer.is_full
+        await until(lambda: connection._link.writer.is_locked)
+        assert connection._link.writer.is_full
         in_the_clear = 0
         while await peer.receive() != {b"_answer": b"tls"}:
             in_the_clear += 1
@@ -440,7 +440,7 @@ async def test_one_that_waits_its_turn_while_the_peer_begins(certificates: Certi
         calls = await fill(connection, Echo(data=LARGE))
         late = asyncio.create_task(connection.start_tls(certificates.server))
         await peer.send(START)
-        await until(lambda: connection._writer.is_locked)
+        await until(lambda: connection._link.writer.is_locked)
         while (box := await peer.receive()) != {b"_answer": b"tls"}:
             assert box[b"_command"] == b"Echo"
         secure = SecurePeer(peer, certificates.client, "localhost")
@@ -554,8 +554,8 @@ async def test_cancelled_before_it_is_sent(certificates: Certificates) -> None:
             assert box[b"_command"] == b"Echo"
             await peer.send({b"_answer": box[b"_ask"], b"data": b""})
             assert await call == Data(data=b"")
-        assert not connection._writer.is_locked
-        assert not connection._handover.asking
+        assert not connection._link.writer.is_locked
+        assert not connection._link.handover.asking
 
 
 async def test_cancelled_while_it_waits_for_the_answer(certificates: Certificates) -> None:
@@ -612,7 +612,7 @@ async def at_phase(
     async with raw_client_of(router, drain_timeout=60) as (peer, connection):
         await peer.send(START)
         if phase == "being asked":
-            await until(lambda: connection._responses.running)
+            await until(lambda: connection._link.responses.running)
         else:
             assert await peer.receive() == {b"_answer": b"tls"}
         yield peer, connection, None
@@ -766,10 +766,10 @@ async def test_what_follows_a_refused_ask_is_amp_however_it_is_cut() -> None:
         long = {b"_ask": b"0", b"_command": b"Echo", b"data": LARGE}
         data = encode_box(long)
         await peer.write(data[:1000])  # the reader knows now how much it waits for
-        await until(lambda: connection._reader.pending_bytes)
+        await until(lambda: connection._link.reader.pending_bytes)
         await peer.write(data[1000:] + encode_box(START) + encode_box(EVIL))
         assert len((await peer.receive())[b"data"]) == len(LARGE)
-        await until(lambda: connection._responses.running)
+        await until(lambda: connection._link.responses.running)
         allowed.set()
         assert (await peer.receive())[b"_error_description"] == b"not today"
         assert (await peer.receive())[b"data"] == b"injected"

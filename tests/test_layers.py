@@ -23,6 +23,7 @@ LAYERS = [
     ["command", "raw"],
     ["router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
     ["handover", "rendering", "responses"],
+    ["link"],
     ["connection"],
     ["client", "server", "testing"],
     ["cli"],

@@ -593,6 +593,6 @@ async def test_strays_are_counted_and_ignored() -> None:
             {b"_error": b"", b"_error_code": b"X", b"_error_description": b""},
         )
         assert await peer.ask(REPEAT) == {b"_answer": b"1", b"text": b"abab"}
-        assert connection._dialogue.strays == 2
+        assert connection._link.dialogue.strays == 2
         await settled()
         assert not connection.is_closed

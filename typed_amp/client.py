@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, overload
 
 from typing_extensions import TypeVar
 
-from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.connection import DRAIN_TIMEOUT, Connection
+from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
 from typed_amp.unix_socket import open_unix_transport
 
@@ -93,7 +94,7 @@ def connect(
             server_hostname=server_hostname or host,
         )
         await asyncio.get_running_loop().create_connection(
-            lambda: ConnectionProtocol(connection),
+            lambda: LinkProtocol(connection),
             host,
             port,
             ssl=ssl,
@@ -158,7 +159,7 @@ def connect_unix(
         connection = Connection(
             router, limits=limits, drain_timeout=drain_timeout, server_hostname=server_hostname
         )
-        protocol = ConnectionProtocol(connection)
+        protocol = LinkProtocol(connection)
         if ssl is None:
             await open_unix_transport(protocol, os.fspath(path))
         else:
@@ -172,7 +173,7 @@ def connect_unix(
 
 async def _greeted(connection: Connection[S]) -> Connection[S]:
     try:
-        await connection._greeted()
+        await connection._link.greeted()
     except BaseException:
         connection.close(drain_timeout=0)
         raise

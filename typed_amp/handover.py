@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from typed_amp.box import Box
     from typed_amp.command import Command
-    from typed_amp.connection import Connection
     from typed_amp.dialogue import Asked
+    from typed_amp.link import Link
     from typed_amp.transitions import StartTLS, SwitchProtocol
 
 __all__ = ["Handover"]
@@ -41,16 +41,14 @@ class Handover:
     """Changes what one connection speaks.
 
     Args:
-        connection: the connection. This class works on its inside.
+        link: the inside of the connection.
         is_server: whether TLS makes this side its server. As in Twisted, that is who was connected
             to, whoever asks for TLS.
         server_hostname: the name that was connected to, if any.
     """
 
-    def __init__(
-        self, connection: Connection[Any], *, is_server: bool, server_hostname: str | None
-    ) -> None:
-        self._connection = connection
+    def __init__(self, link: Link[Any], *, is_server: bool, server_hostname: str | None) -> None:
+        self._link = link
         self._is_server = is_server
         self._server_hostname = server_hostname
         self._tag: bytes | None = None
@@ -66,7 +64,7 @@ class Handover:
     @property
     def until(self) -> Callable[[Box], bool] | None:
         """What the reader is to ask of each box, if one may come that it has to stop behind."""
-        if self._tag is None and not self._connection._router.has_transitions:
+        if self._tag is None and not self._link.router.has_transitions:
             return None
         return self._is_last
 
@@ -79,7 +77,7 @@ class Handover:
         return COMMAND in box and ASK in box and self._transition_of(box[COMMAND]) is not None
 
     def _transition_of(self, name: bytes) -> type | None:
-        responder = self._connection._router.find(name)
+        responder = self._link.router.find(name)
         return None if responder is None else responder.signature.transition
 
     # -- The side that is asked ----------------------------------------------------------------
@@ -88,7 +86,7 @@ class Handover:
         """The reader has stopped behind this ask."""
         self.asked = asked
         if self._tag is not None:
-            self._connection._fail(
+            self._link.fail(
                 StartTLSError("both sides asked for a change of protocol at the same time")
             )
 
@@ -101,7 +99,7 @@ class Handover:
 
     def is_waited_for(self, asked: Asked) -> bool:
         """Whether this side waits for answers that the peer keeps back until it has its own."""
-        return asked is self.asked and self._connection._dialogue.pending > 0
+        return asked is self.asked and self._link.dialogue.pending > 0
 
     def check_state(self, answer: Any) -> None:
         """Refuse what the connection's state doesn't allow, before the peer is told anything.
@@ -109,7 +107,7 @@ class Handover:
         Raises:
             StartTLSError: it is encrypted already.
         """
-        if isinstance(answer, ssl.SSLContext) and self._connection._is_encrypted:
+        if isinstance(answer, ssl.SSLContext) and self._link.is_encrypted:
             raise StartTLSError("the connection is encrypted already; TLS begins once")
 
     def check_answer(self, answer: Any) -> None:
@@ -126,32 +124,32 @@ class Handover:
 
         Cancelling ends the connection.
         """
-        connection = self._connection
-        if connection._is_shut:
+        link = self._link
+        if link.is_shut:
             return
-        connection._writer.lock()
+        link.writer.lock()
         if isinstance(answer, ssl.SSLContext):
             await self._follow(answer)
             return
         try:
             self._switch(answer)
         except Exception as error:
-            _logger.error("%r: the other protocol failed to begin", connection, exc_info=error)
+            _logger.error("%r: the other protocol failed to begin", link.connection, exc_info=error)
 
     async def _follow(self, context: ssl.SSLContext) -> None:
         try:
             await self._shake_hands(context, self._server_hostname)
         except (OSError, asyncio.CancelledError) as error:
-            reason = self._connection._lost_cause or error
+            reason = self._link.lost_cause or error
             text = str(reason) or type(reason).__name__
-            _logger.warning("%r: the TLS handshake failed: %s", self._connection, text)
+            _logger.warning("%r: the TLS handshake failed: %s", self._link.connection, text)
             if not isinstance(error, OSError):
                 raise
 
     def refused(self) -> None:
         """The peer was refused: what follows is AMP."""
         self.asked = None
-        self._connection._loop.call_soon(self._connection._read_on)
+        self._link.loop.call_soon(self._link.read_on)
 
     # -- The side that asks --------------------------------------------------------------------
 
@@ -181,7 +179,7 @@ class Handover:
                 try:
                     await self._shake_hands(context, server_hostname)
                 except OSError:
-                    raise self._connection._lost(title) from self._connection._lost_cause
+                    raise self._link.lost(title) from self._link.lost_cause
         finally:
             self._is_starting_tls = False
 
@@ -194,7 +192,7 @@ class Handover:
             try:
                 protocol = protocol_factory()
             except BaseException as error:
-                self._connection._fail(error)
+                self._link.fail(error)
                 raise
             return self._switch(protocol), protocol
 
@@ -212,54 +210,54 @@ class Handover:
             raise CallTimeoutError(title, timeout) from None
         finally:
             self.asking -= 1
-            self._connection._check_drained()
+            self._link.check_drained()
 
     async def _ask(self, command: Command[Any], check: Callable[[], None] | None = None) -> None:
-        connection = self._connection
+        link = self._link
         signature = type(command).__amp_signature__()
-        await connection._calls.turn(signature.title)
-        while connection._writer.is_locked:  # by a change that the peer has asked for meanwhile
-            await connection._calls.turn(signature.title)
+        await link.calls.turn(signature.title)
+        while link.writer.is_locked:  # by a change that the peer has asked for meanwhile
+            await link.calls.turn(signature.title)
         if check is not None:
             check()
         try:
-            box = await connection._calls.ask_alone(
+            box = await link.calls.ask_alone(
                 signature.title, signature.head, signature.arguments.encode, command, self._written
             )
         except BaseException as error:
-            if self._tag is not None and not connection._is_shut:
+            if self._tag is not None and not link.is_shut:
                 # The peer may have begun, or may do so at any time.
-                connection._fail(_cause(error))
+                link.fail(_cause(error))
             raise
         self._tag = None
         if ERROR in box:
-            connection._writer.unlock()
-            connection._read_on()
+            link.writer.unlock()
+            link.read_on()
             raise signature.error_from(box)
-        if connection._is_shut:
-            raise connection._lost(signature.title)
+        if link.is_shut:
+            raise link.lost(signature.title)
 
     def _written(self, tag: bytes) -> None:
         self._tag = tag
-        self._connection._writer.lock()
+        self._link.writer.lock()
 
     # -- Both sides ----------------------------------------------------------------------------
 
     def _check_context(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
         check_context(
-            self._connection._transport,
+            self._link.transport,
             context,
             is_server=self._is_server,
             server_hostname=server_hostname,
         )
 
     async def _shake_hands(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
-        connection = self._connection
-        transport = connection._transport
+        link = self._link
+        transport = link.transport
         try:
             # What takes this side's place at the transport can't know that it is full.
-            await connection._writer.wait_for_room()
-            if connection._is_shut:
+            await link.writer.wait_for_room()
+            if link.is_shut:
                 raise ConnectionAbortedError("it was closed before the TLS handshake")
             encrypted = await begin_tls(
                 transport,
@@ -267,21 +265,21 @@ class Handover:
                 context,
                 is_server=self._is_server,
                 server_hostname=server_hostname,
-                received=connection._reader.take_rest(),
+                received=link.reader.take_rest(),
             )
         except BaseException as error:
             transport.abort()
-            connection._ended(_cause(error))  # nobody else tells it
+            link.ended(_cause(error))  # nobody else tells it
             raise
         self.asked = None
-        connection._encrypted(encrypted)
+        link.encrypted(encrypted)
 
     def _switch(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
-        connection = self._connection
-        transport = connection._transport
-        rest = connection._reader.take_rest()
-        is_full = connection._writer.is_full
-        connection._switched()
+        link = self._link
+        transport = link.transport
+        rest = link.reader.take_rest()
+        is_full = link.writer.is_full
+        link.switched()
         try:
             transport.set_write_buffer_limits()
             transport.set_protocol(protocol)

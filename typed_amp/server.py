@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from typed_amp.addresses import address_of, shown
-from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.connection import DRAIN_TIMEOUT, Connection
+from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
 from typed_amp.unix_socket import UnixTakeover
 
@@ -132,7 +133,7 @@ class Server(Generic[S, A]):
             on_opened=self._opened,
             on_ended=self._ended,
         )
-        return ConnectionProtocol(connection)
+        return LinkProtocol(connection)
 
     def _opened(self, connection: Connection[S]) -> None:
         self._connections.add(connection)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from typing_extensions import TypeVar
 
-from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.connection import DRAIN_TIMEOUT, Connection
 from typed_amp.descriptors import close_descriptors
+from typed_amp.link import LinkProtocol
 from typed_amp.tls import feed_protocol
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ async def _connection_pair(
     for transport, peer in zip(transports, reversed(transports), strict=True):
         transport.join(peer)
     async with client, server:
-        await client._greeted()
-        await server._greeted()
+        await client._link.greeted()
+        await server._link.greeted()
         yield client, server
 
 
@@ -113,7 +114,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self, connection: Connection[Any]) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._protocol: asyncio.BaseProtocol = ConnectionProtocol(connection)
+        self._protocol: asyncio.BaseProtocol = LinkProtocol(connection)
         self._peer: MemoryTransport
         self._buffer = bytearray()
         self._descriptors: list[int] = []

@@ -88,7 +88,7 @@ async def test_the_twisted_server_calls(
         await assert_answered([*before, *after])
         assert (await connection.call(commands.Bounce(left=9))).value == 10
         # By now its call for TLS has come.
-        assert connection._transport.get_extra_info("ssl_object") is not None
+        assert connection._link.transport.get_extra_info("ssl_object") is not None
         assert shown(connection) == ("server" if client[1] else None)
 
 
