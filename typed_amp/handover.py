@@ -15,7 +15,7 @@ import logging
 import ssl
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from typed_amp.box import ANSWER, ASK, COMMAND, ERROR
 from typed_amp.errors import CallTimeoutError, StartTLSError
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["Handover"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+_HEAD_START: Final = 0.1
+"""How many seconds before its first TLS byte this side sends the answer that agrees to TLS.
+
+TLS's client speaks first. Twisted, if it is the server that asked, takes what arrives along with
+the answer for AMP and is stuck; so it gets the time to read the answer alone.
+"""
 
 _logger = logging.getLogger("typed_amp")
 
@@ -138,6 +145,8 @@ class Handover:
 
     async def _follow(self, context: ssl.SSLContext) -> None:
         try:
+            if not self._is_server:
+                await asyncio.sleep(_HEAD_START)
             await self._shake_hands(context, self._server_hostname)
         except (OSError, asyncio.CancelledError) as error:
             reason = self._link.lost_cause or error
