@@ -114,8 +114,7 @@ async def begin_tls(
         # after that. Reading begins then as well, so there it is the turn of what came before.
         loop.call_soon(loop.call_soon, _feed_handshake, transport, received)
     encrypted: asyncio.Transport | None = await handshake
-    if encrypted is None or transport.is_closing():  # a loss is not always told
-        transport.abort()
+    if encrypted is None:  # a loss before the end of the handshake is told to nobody
         raise ConnectionResetError("the connection was lost during the TLS handshake")
     return encrypted
 
