@@ -317,9 +317,7 @@ def test_a_command_that_changes_what_is_spoken_is_answered_with_what_follows() -
     assert signature.transition is ssl.SSLContext
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     assert signature.encode_answer(context, b"head") == b"head\0\0"
-    with pytest.raises(
-        EncodeError, match="answered with a SSLContext"
-    ):
+    with pytest.raises(EncodeError, match="answered with a SSLContext"):
         signature.encode_answer(None, b"head")
 
 
