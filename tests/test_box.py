@@ -428,6 +428,17 @@ def test_what_follows_a_stop_is_kept_as_it_is(
     assert reader.feed(before) == boxes[: stop + 1]
 
 
+def test_what_came_behind_a_long_box_while_it_stopped_is_there_at_once() -> None:
+    long, short = {b"k": bytes(1000)}, {b"k": b"v"}
+    reader = BoxReader()
+    data = encode_box(long)
+    assert reader.feed(data[:10], lambda box: True) == []  # it waits for a thousand bytes now
+    assert reader.feed(data[10:], lambda box: True) == [long]
+    assert reader.feed(encode_box(short)) == []
+    reader.resume()
+    assert reader.feed(b"") == [short]
+
+
 @given(st.lists(strategies.boxes, min_size=1, max_size=5), st.data())
 def test_stopping_and_going_on_changes_nothing(boxes: list[Box], data: st.DataObject) -> None:
     stream = b"".join(map(encode_box, boxes))
