@@ -544,6 +544,79 @@ def test_reader_keeps_nothing_of_the_boxes_it_gave_out() -> None:
     assert after - before < len(data)
 
 
+# -- Stopping behind a box ----------------------------------------------------------------------
+
+
+@given(st.lists(strategies.boxes, min_size=1, max_size=5), st.binary(max_size=50), st.data())
+def test_what_follows_a_stop_is_kept_as_it_is(
+    boxes: list[Box], rest: bytes, data: st.DataObject
+) -> None:
+    stop = data.draw(st.integers(0, len(boxes) - 1))
+    last = boxes[stop]
+    stop = boxes.index(last)
+    before = b"".join(map(encode_box, boxes[: stop + 1]))
+    reader = BoxReader()
+    read: list[Box] = []
+    for piece in data.draw(strategies.cuts(before + rest)):
+        read += reader.feed(piece, lambda box: box == last)
+    assert read == boxes[: stop + 1]
+    assert reader.is_stopped
+    assert reader.take_rest() == rest
+    assert reader.take_rest() == b""
+    assert (reader.offset, reader.pending_bytes) == (len(before + rest), 0)
+    # What comes from now on is a stream of its own.
+    reader.resume()
+    assert reader.feed(before) == boxes[: stop + 1]
+
+
+def test_what_came_behind_a_long_box_while_it_stopped_is_there_at_once() -> None:
+    long, short = {b"k": bytes(1000)}, {b"k": b"v"}
+    reader = BoxReader()
+    data = encode_box(long)
+    assert reader.feed(data[:10], lambda box: True) == []  # it waits for a thousand bytes now
+    assert reader.feed(data[10:], lambda box: True) == [long]
+    assert reader.feed(encode_box(short)) == []
+    reader.resume()
+    assert reader.feed(b"") == [short]
+
+
+@given(st.lists(strategies.boxes, min_size=1, max_size=5), st.data())
+def test_stopping_and_going_on_changes_nothing(boxes: list[Box], data: st.DataObject) -> None:
+    stream = b"".join(map(encode_box, boxes))
+    reader = BoxReader()
+    read: list[Box] = []
+    for piece in data.draw(strategies.cuts(stream)):
+        read += reader.feed(piece, lambda box: True)
+        while reader.is_stopped and data.draw(st.booleans()):
+            reader.resume()
+            read += reader.feed(b"", lambda box: True)
+    while reader.is_stopped:
+        reader.resume()
+        read += reader.feed(b"", lambda box: True)
+    assert read == boxes
+    assert (reader.offset, reader.pending_bytes) == (len(stream), 0)
+
+
+@given(strategies.streams, st.data())
+def test_a_violation_behind_a_stop_is_found_when_it_goes_on(
+    stream: bytes, data: st.DataObject
+) -> None:
+    whole = read([stream])
+    reader = BoxReader()
+    boxes: list[Box] = []
+    reason = None
+    try:
+        boxes += reader.feed(stream, lambda box: True)
+        while reader.is_stopped:
+            reader.resume()
+            boxes += reader.feed(b"", lambda box: True)
+    except ProtocolViolationError as violation:
+        boxes += violation.boxes
+        reason = violation.reason
+    assert boxes == whole[0]
+    assert reason == (None if whole[1] is None else whole[1][0])
+
+
 # -- Series of boxes in one value ----------------------------------------------------------------
 
 

@@ -515,6 +515,25 @@ async def test_while_a_hook_of_the_other_side_waits_for_our_answer(
         assert events == ["the client's hook is done", "the server's hook is done"]
 
 
+async def test_it_waits_for_no_hook_and_commands_do(certificates: Certificates) -> None:
+    ran: list[bytes] = []
+    router = secure_router(certificates.server, ran=ran)
+    allowed = asyncio.Event()
+
+    @router.on_connect
+    async def wait(connection: Connection) -> None:
+        await allowed.wait()
+
+    async with raw_client_of(router) as (peer, _):
+        await peer.send(EVIL, START)
+        assert await peer.receive() == {b"_answer": b"tls"}
+        secure = SecurePeer(peer, certificates.client, "localhost")
+        await secure.shake_hands()
+        assert not ran
+        allowed.set()
+        assert await secure.receive() == {b"_answer": b"evil", b"data": b"injected"}
+
+
 # -- Time, and cancelling ------------------------------------------------------------------------
 
 

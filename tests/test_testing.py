@@ -79,6 +79,33 @@ async def test_no_addresses() -> None:
             assert repr(connection) == "<Connection a peer without an address, open>"
 
 
+class Receiver(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: list[Exception | None] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+
+
+async def test_a_transport_takes_another_protocol() -> None:
+    async with connection_pair(Router()) as (client, server):
+        transport, receiver = transport_of(server), Receiver()
+        transport.set_protocol(receiver)
+        assert transport.get_protocol() is receiver
+        transport_of(client).write(b"anything")
+        await until(lambda: receiver.received == b"anything")
+        error = OSError("as TLS fails")
+        transport._force_close(error)
+        await until(lambda: receiver.lost)
+        assert receiver.lost == [error]
+        await client.wait_closed()
+        server._link.ended(None)  # nobody else tells it now
+
+
 async def test_state_and_hooks() -> None:
     events: list[str] = []
     router = Router(state=dict[str, str])

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests import test_bad_input, test_cancellation, test_client, test_connection, test_server
+from tests import (
+    test_bad_input,
+    test_cancellation,
+    test_client,
+    test_connection,
+    test_handover,
+    test_server,
+    test_transitions,
+)
 from tests import test_responses as responses
 from tests import test_writer as writer
 from tests.conftest import Certificates
@@ -113,6 +121,74 @@ def test_unix_client_on_uvloop(tmp_path: Path, as_text: bool) -> None:
 )
 def test_tls_on_uvloop(scenario: Test, certificates: Certificates) -> None:
     run(scenario(certificates))
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_handover.test_without_any_verification,
+        test_handover.test_a_command_of_ones_own,
+        test_handover.test_calls_in_flight_both_ways_go_on,
+        test_handover.test_while_a_peer_does_not_read_its_answers,
+        test_handover.test_what_the_caller_says_meanwhile_goes_out_encrypted,
+        test_handover.test_what_the_one_who_is_called_says_meanwhile_goes_out_encrypted,
+        test_handover.test_an_ask_in_the_clear_behind_a_whole_handshake_is_never_run,
+        test_handover.test_the_handshake_in_one_piece_with_the_answer,
+        test_handover.test_the_handshake_in_one_piece_with_the_ask,
+        test_handover.test_an_ask_in_one_piece_with_the_end_of_the_handshake,
+        test_handover.test_byte_by_byte,
+        test_handover.test_a_second_time_is_refused_here,
+        test_handover.test_twice_at_once,
+        test_handover.test_one_that_waits_its_turn_while_the_peer_begins,
+        test_handover.test_a_peer_that_answers_and_never_shakes_hands,
+        test_handover.test_cancelled_in_the_handshake,
+        test_handover.test_the_peers_alert_is_the_cause,
+        test_handover.test_what_was_answered_meanwhile_is_sent_before_the_end,
+        test_transitions.test_over_tls_and_behind_start_tls,
+        test_transitions.test_encrypted_bytes_in_one_piece_with_the_ask,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_start_tls_on_uvloop(scenario: Test, certificates: Certificates) -> None:
+    run(scenario(certificates))
+
+
+@pytest.mark.parametrize("kind", test_handover.KINDS)
+def test_both_begin_tls_on_uvloop(kind: str, certificates: Certificates) -> None:
+    run(test_handover.test_the_client_begins(kind, certificates))
+    run(test_handover.test_the_server_begins_and_both_are_verified(kind, certificates))
+
+
+@pytest.mark.parametrize("caller", ["client", "server"])
+def test_start_tls_refused_on_uvloop(caller: str, certificates: Certificates) -> None:
+    run(test_handover.test_an_authority_that_is_not_trusted(caller, certificates))
+    run(test_handover.test_while_the_transports_are_full(caller, certificates))
+
+
+@pytest.mark.parametrize("phase", test_handover.PHASES)
+def test_closing_at_each_phase_on_uvloop(phase: str, certificates: Certificates) -> None:
+    run(test_handover.test_closing_at_once(phase, certificates))
+    run(test_handover.test_a_peer_that_vanishes(phase, "closes", certificates))
+
+
+@pytest.mark.parametrize("kind", test_transitions.KINDS)
+def test_switch_on_uvloop(kind: str) -> None:
+    run(test_transitions.test_both_sides_speak_at_once(kind))
+    run(test_transitions.test_streams(kind))
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_transitions.test_what_follows_the_answer_at_once_is_the_protocols,
+        test_transitions.test_a_buffered_protocol,
+        test_transitions.test_a_full_transport,
+        test_transitions.test_calls_responders_and_hooks,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_switching_on_uvloop(scenario: Test) -> None:
+    run(scenario())
 
 
 def test_tls_over_unix_on_uvloop(certificates: Certificates, tmp_path: Path) -> None:

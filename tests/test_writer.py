@@ -200,6 +200,54 @@ async def test_even_then_memory_has_a_limit() -> None:
         await stop(calls)
 
 
+# -- Nothing may be written for now ----------------------------------------------------------------
+
+
+async def test_what_is_taken_while_it_is_locked_goes_out_in_order() -> None:
+    async with raw_client_of(example_router()) as (peer, connection):
+        writer = connection._link.writer
+        writer.write(b"\0\1a\0\0\0\0")
+        writer.lock()  # what was taken before goes out
+        writer.write_answer(b"\0\1b\0\0\0\0")
+        assert not writer.write_ask("key", b"\0\1c\0\0\0\0")
+        assert not writer.write_ask("other", b"never")
+        assert writer.withdraw("other")
+        assert await peer.receive() == {b"a": b""}
+        writer.flush()
+        await settled()
+        with pytest.raises(BlockingIOError):
+            peer.socket.recv(1)
+        writer.unlock()
+        assert [await peer.receive(), await peer.receive()] == [{b"b": b""}, {b"c": b""}]
+
+
+async def test_answers_that_pile_up_while_it_is_locked_choke() -> None:
+    async with raw_client_of(example_router()) as (_, connection):
+        writer = connection._link.writer
+        writer.lock()
+        writer.write_answer(LARGE)
+        writer.write_answer(LARGE)
+        assert not writer.is_choked
+        writer.write_answer(LARGE)
+        assert writer.is_choked
+        assert not unsent(connection)
+        writer.unlock()
+        assert unsent(connection) or not writer.is_choked
+
+
+async def test_whoever_waits_for_room_is_woken_by_room_or_by_the_end() -> None:
+    async with raw_client_of(example_router()) as (_, connection):
+        writer = connection._link.writer
+        await writer.wait_for_room()
+        for wake in (writer.resume, writer.discard):
+            writer.pause()
+            waiting = asyncio.create_task(writer.wait_for_room())
+            await settled()
+            assert not waiting.done()
+            wake()
+            await waiting
+
+
 # -- Both at once --------------------------------------------------------------------------------
 
 

@@ -214,7 +214,8 @@ class Connection(Generic[S]):
         way before go on. `peer_certificate` is there afterwards. Prefer TLS from the first byte
         where you can; `StartTLS` says why.
 
-        Cancelling ends the connection, once the peer may know of it.
+        Cancelling ends the connection, once the peer may know of it. Closing waits for it, as for
+        a responder.
 
         Args:
             context: for this side's part: a certificate to show, authorities to verify the peer
@@ -229,8 +230,8 @@ class Connection(Generic[S]):
                 peer refused. The connection goes on as it was.
             RemoteAmpError: the peer refused; `UnhandledCommandError` if it knows no TLS.
             ConnectionLostError: the handshake failed, with the `ssl.SSLError` as its cause; or the
-                connection went.
-            CallTimeoutError: the time is over. The connection is ended.
+                connection went. A client that is refused may learn of it at its next call only.
+            CallTimeoutError: the time is over. The connection is ended, once the peer may know.
         """
         await self._link.handover.start_tls(
             command or StartTLS(), context, server_hostname, timeout
@@ -263,8 +264,9 @@ class Connection(Generic[S]):
 
         Raises:
             RemoteAmpError: the peer refused, with an error that the command doesn't declare.
-            Exception: an error that the command declares, as itself.
-            CallTimeoutError: the time is over. The connection is ended.
+            Exception: an error that the command declares, as itself; or what `protocol_factory` or
+                the protocol's `connection_made` raises. The connection is ended then.
+            CallTimeoutError: the time is over. The connection is ended, once the peer may know.
             ConnectionLostError: the connection is closed, or went before the answer came.
             EncodeError: a value can't be written. Nothing was sent.
         """

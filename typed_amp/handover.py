@@ -209,8 +209,9 @@ class Handover:
     async def _limited(self, title: str, timeout: float | None) -> AsyncGenerator[None, None]:
         """Bound the time of a change that this side asks for; closing waits for it."""
         self.asking += 1
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with limit:
                 yield
         except TimeoutError:
             if not limit.expired():

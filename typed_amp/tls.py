@@ -114,9 +114,8 @@ async def begin_tls(
         # after that. Reading begins then as well, so there it is the turn of what came before.
         loop.call_soon(loop.call_soon, _feed_handshake, transport, received)
     encrypted: asyncio.Transport | None = await handshake
-    # A loss before the handshake is complete looks like its end; one after it is told as ever.
-    if encrypted is None or encrypted.get_extra_info("cipher") is None:
-        transport.abort()
+    # A loss before the end of the handshake is told to nobody, and not by all loops alike.
+    if encrypted is None or encrypted.get_extra_info("ssl_object") is None:
         raise ConnectionResetError("the connection was lost during the TLS handshake")
     return encrypted
 

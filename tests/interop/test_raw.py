@@ -60,27 +60,27 @@ async def test_twisted_calls_by_name(twisted_client: TwistedProcess) -> None:
 async def proxy(twisted_server: TwistedProcess) -> AsyncIterator[dict[str, Any]]:
     """A proxy that opens a connection to the Twisted server for each one that it accepts."""
 
-    class Session:
-        upstream: Connection
+    class Upstream:
+        connection: Connection
 
-    forwarding = Router(state=Session)
-    backward: dict[Connection, Connection[Session]] = {}
+    forwarding = Router(state=Upstream)
+    backward: dict[Connection, Connection[Upstream]] = {}
     returning = Router()
 
     @forwarding.on_connect
-    async def open_upstream(connection: Connection[Session]) -> None:
+    async def open_upstream(connection: Connection[Upstream]) -> None:
         port = twisted_server.places["tcp"]
-        connection.state.upstream = await connect("127.0.0.1", port, router=returning)
-        backward[connection.state.upstream] = connection
+        connection.state.connection = await connect("127.0.0.1", port, router=returning)
+        backward[connection.state.connection] = connection
 
     @forwarding.on_disconnect
-    async def close_upstream(connection: Connection[Session]) -> None:
-        async with connection.state.upstream as upstream:
+    async def close_upstream(connection: Connection[Upstream]) -> None:
+        async with connection.state.connection as upstream:
             del backward[upstream]
 
     @forwarding.fallback
-    async def forward(box: Box, connection: Connection[Session]) -> Box:
-        upstream = connection.state.upstream
+    async def forward(box: Box, connection: Connection[Upstream]) -> Box:
+        upstream = connection.state.connection
         return await upstream.call_box(box[b"_command"], box, requires_answer=b"_ask" in box)
 
     @returning.fallback

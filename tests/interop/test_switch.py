@@ -37,7 +37,7 @@ class Shouting(asyncio.Protocol):
         if b"WE ARE HERE\n" in self.received:
             self.enough.set()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()
 
 

@@ -342,9 +342,10 @@ async def call_strings(peer: Peer, *, calls: list[tuple[str, dict[str, str]]]) -
     """Call commands by their names, one after the other, with boxes as they are."""
     outcomes = []
     for name, fields in calls:
-        encoded = {key: value.encode() for key, value in fields.items()}
+        encoded: Any = {key: value.encode() for key, value in fields.items()}
+        answer: Any = peer.callRemoteString(name.encode(), **encoded)
         try:
-            box = await peer.callRemoteString(name.encode(), **encoded)
+            box = await answer
         except amp.RemoteAmpError as error:
             outcomes.append({"code": error.errorCode.decode(), "text": error.description})
         except Exception as error:
