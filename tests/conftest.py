@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 import trustme
 
+from tests.leftovers import Leftovers
 from tests.peers import LogCapture, captured_log
 
 
@@ -44,6 +45,14 @@ async def event_loop_watch(caplog: pytest.LogCaptureFixture) -> AsyncIterator[No
         and not message.startswith("SSL handshake failed")
     ]
     assert not errors
+
+
+@pytest.fixture
+async def nothing_left(event_loop_watch: None) -> AsyncIterator[None]:
+    """See that the test ends with the same descriptors, children and tasks as it began with."""
+    leftovers = Leftovers()
+    yield
+    await leftovers.check()
 
 
 @pytest.fixture

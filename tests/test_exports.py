@@ -21,12 +21,14 @@ DOCUMENTED = {
     # commands
     "Command", "CommandError", "Codec", "Json", "Key",
     # connections
-    "Connection", "Router", "Server", "connect", "connect_unix", "run", "serve", "serve_unix",
+    "Connection", "ProcessConnection", "Router", "Server", "connect", "connect_process",
+    "connect_unix", "run", "serve", "serve_fds", "serve_stdio", "serve_unix",
     # boxes
     "Box", "BoxReader", "Limits", "encode_box",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
-    "EncodeError", "InvalidArgumentsError", "ProtocolViolationError", "RemoteAmpError",
+    "EncodeError", "InvalidArgumentsError", "ProcessEndedError", "ProtocolViolationError",
+    "RemoteAmpError",
     "TooLongError", "UnhandledCommandError", "UnknownRemoteError",
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["box", "addresses", "opening"],
+    ["box", "addresses", "opening", "pipe_transport", "child_process"],
     ["codecs"],
     ["annotations", "plan"],
     ["planning"],
@@ -23,7 +23,7 @@ LAYERS = [
     ["router", "dialogue", "writer"],
     ["responses"],
     ["connection"],
-    ["client", "server", "testing"],
+    ["client", "server", "processes", "stdio", "testing"],
     ["__init__"],
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""

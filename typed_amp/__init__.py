@@ -14,6 +14,7 @@ from typed_amp.errors import (
     DefinitionError,
     EncodeError,
     InvalidArgumentsError,
+    ProcessEndedError,
     ProtocolViolationError,
     RemoteAmpError,
     TooLongError,
@@ -21,8 +22,10 @@ from typed_amp.errors import (
     UnknownRemoteError,
 )
 from typed_amp.planning import Key
+from typed_amp.processes import ProcessConnection, connect_process
 from typed_amp.router import Router
 from typed_amp.server import Server, run, serve, serve_unix
+from typed_amp.stdio import serve_fds, serve_stdio
 
 __all__ = [
     "AmpError",
@@ -41,6 +44,8 @@ __all__ = [
     "Json",
     "Key",
     "Limits",
+    "ProcessConnection",
+    "ProcessEndedError",
     "ProtocolViolationError",
     "RemoteAmpError",
     "Router",
@@ -49,9 +54,12 @@ __all__ = [
     "UnhandledCommandError",
     "UnknownRemoteError",
     "connect",
+    "connect_process",
     "connect_unix",
     "encode_box",
     "run",
     "serve",
+    "serve_fds",
+    "serve_stdio",
     "serve_unix",
 ]

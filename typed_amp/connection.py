@@ -77,12 +77,15 @@ class Connection(Generic[S]):
         drain_timeout: float = DRAIN_TIMEOUT,
         on_opened: Callable[[Connection[S]], None] | None = None,
         on_ended: Callable[[Connection[S]], None] | None = None,
+        peer: str | None = None,
     ) -> None:
         self._router: Router[S] = router or cast("Router[S]", Router())
         self._limits = limits or Limits()
         self._drain_timeout = drain_timeout
         self._on_opened = on_opened
         self._on_ended = on_ended
+        self._peer = peer
+        """What messages call the peer, if it has no address."""
         self._loop = asyncio.get_running_loop()
         self._state: S
         self._dialogue: Dialogue[_Waiter] = Dialogue()
@@ -271,7 +274,7 @@ class Connection(Generic[S]):
 
     def __repr__(self) -> str:
         status = "closed" if self._is_shut else "closing" if self._is_draining else "open"
-        return f"<Connection {shown(self.remote_address)}, {status}>"
+        return f"<{type(self).__name__} {self._shown_peer()}, {status}>"
 
     # -- What the transport tells ------------------------------------------------------------
 
@@ -497,11 +500,12 @@ class Connection(Generic[S]):
             reason = f"was lost: {str(self._lost_cause) or type(self._lost_cause).__name__}"
         else:
             reason = "is closed"
-        error = ConnectionLostError(
-            f"{what}: the connection to {shown(self.remote_address)} {reason}"
-        )
+        error = ConnectionLostError(f"{what}: the connection to {self._shown_peer()} {reason}")
         error.__cause__ = self._lost_cause
         return error
+
+    def _shown_peer(self) -> str:
+        return self._peer or shown(self.remote_address)
 
 
 class ConnectionProtocol(asyncio.Protocol):
