@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pytest
 import trustme
 
-from tests.peers import LogCapture, captured_log, open_descriptors, until
+from tests.leftovers import Leftovers
+from tests.peers import LogCapture, captured_log
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +48,11 @@ async def event_loop_watch(caplog: pytest.LogCaptureFixture) -> AsyncIterator[No
 
 
 @pytest.fixture
-async def watched_descriptors() -> AsyncIterator[None]:
-    """See that the test ends with the same open descriptors as it began with."""
-    before = open_descriptors()
+async def nothing_left(event_loop_watch: None) -> AsyncIterator[None]:
+    """See that the test ends with the same descriptors, children and tasks as it began with."""
+    leftovers = Leftovers()
     yield
-    async with asyncio.timeout(5):
-        await until(lambda: open_descriptors() <= before)
+    await leftovers.check()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 import ssl
-import sys
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -273,12 +272,6 @@ class SecurePeer:
         if not data:
             raise EOFError
         self._incoming.write(data)
-
-
-def open_descriptors() -> set[str]:
-    """List the descriptors that this process has open, but for the one that lists them."""
-    directory = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
-    return {path.name for path in list(directory.iterdir()) if path.exists()}
 
 
 @asynccontextmanager

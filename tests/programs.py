@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncGenerator
@@ -50,6 +51,14 @@ class Program:
         if self._process.returncode is None:
             self._process.terminate()
         return await self.rest()
+
+    def interrupt(self) -> None:
+        """End it as Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it without its having a say."""
+        self._process.kill()
 
     @property
     def exit_code(self) -> int:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
-from tests.open_files import Pipe, new_pipe, nothing_left_open
 from tests.peers import LogCapture, joined, settled, until
+from tests.pipes import Pipe, new_pipe
 from typed_amp import (
     Command,
     CommandError,
@@ -30,9 +30,9 @@ from typed_amp import (
 )
 from typed_amp.testing import connection_pair
 
-__all__ = ["new_pipe", "nothing_left_open"]
+__all__ = ["new_pipe"]
 
-pytestmark = pytest.mark.usefixtures("nothing_left_open")
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 NewPipe = Callable[[], Pipe]
 
@@ -152,7 +152,7 @@ Ends = tuple[Connection[Any], Connection[asyncio.Event]]
 
 @pytest.fixture(params=["unix", "memory"])
 async def ends(
-    request: pytest.FixtureRequest, tmp_path: Path, nothing_left_open: None
+    request: pytest.FixtureRequest, tmp_path: Path, nothing_left: None
 ) -> AsyncIterator[Ends]:
     async with over(request.param, tmp_path) as joined_ends:
         yield joined_ends

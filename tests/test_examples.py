@@ -88,6 +88,15 @@ async def test_any_client_talks_to_any_server(client_kind: str, server_kind: str
         ]
 
 
+async def test_primes() -> None:
+    arguments = "--limit", "20000", "--children", "2"
+    output = await output_of("-m", "examples.primes.parent", *arguments, directory=ROOT)
+    # Several programs print on one output, so that lines may run into each other.
+    assert output.count("lost a worker, exit status -6") == 1
+    assert "worker: 19000 to 20000" in output
+    assert "2262 primes below 20000" in output
+
+
 def server_pid(output: str) -> int:
     match = re.search(r"process of its own \(([0-9]+)\)", output)
     assert match, output

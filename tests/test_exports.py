@@ -21,15 +21,17 @@ DOCUMENTED = {
     # commands
     "Command", "CommandError", "Codec", "Descriptor", "Json", "Key", "Large",
     # connections
-    "Connection", "Router", "Server", "connect", "connect_unix", "run", "serve", "serve_unix",
+    "Connection", "ProcessConnection", "Router", "Server", "connect", "connect_process",
+    "connect_unix", "run", "serve", "serve_fds", "serve_stdio", "serve_unix",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",
     # boxes
     "Box", "BoxReader", "Limits", "encode_box",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
-    "EncodeError", "InvalidArgumentsError", "ProtocolViolationError", "RemoteAmpError",
-    "StartTLSError", "TooLongError", "UnhandledCommandError", "UnknownRemoteError",
+    "EncodeError", "InvalidArgumentsError", "ProcessEndedError", "ProtocolViolationError",
+    "RemoteAmpError", "StartTLSError", "TooLongError", "UnhandledCommandError",
+    "UnknownRemoteError",
 }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ from typed_amp import (
     encode_box,
 )
 
-pytestmark = pytest.mark.usefixtures("watched_descriptors")
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 KINDS = ["tcp", "unix", "memory"]
 START: Box = {b"_ask": b"tls", b"_command": b"StartTLS"}

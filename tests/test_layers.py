@@ -13,7 +13,7 @@ PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["box", "addresses", "opening", "outgoing", "tls"],
+    ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
     ["codecs", "capture", "large", "python_source", "unix_transport"],
     ["descriptors", "unix_socket"],
     ["annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["handover", "rendering", "responses"],
     ["link"],
     ["connection"],
-    ["client", "server", "testing"],
+    ["client", "processes", "server", "stdio", "testing"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -43,7 +43,7 @@ from typed_amp import (
     serve,
 )
 
-pytestmark = pytest.mark.usefixtures("watched_descriptors")
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 KINDS = ["tcp", "unix", "memory"]
 LARGE = bytes(60_000)

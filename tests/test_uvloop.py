@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ from tests import (
     test_server,
     test_transitions,
 )
+from tests import test_pipe_transport as pipes
+from tests import test_processes as processes
 from tests import test_responses as responses
+from tests import test_stdio as stdio
 from tests import test_writer as writer
 from tests.conftest import Certificates
+from tests.leftovers import Leftovers
 from tests.peers import captured_log
 
 uvloop = pytest.importorskip("uvloop")
@@ -228,3 +233,93 @@ def test_draining_on_uvloop(with_tls: bool, certificates: Certificates) -> None:
             with_tls, certificates
         )
     )
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pipes.test_bytes_go_both_ways,
+        pipes.test_writer_is_paused_while_the_peer_does_not_read,
+        pipes.test_reading_can_be_paused,
+        pipes.test_close_sends_what_is_left,
+        pipes.test_nothing_is_received_after_close,
+        pipes.test_abort_sends_nothing_more,
+        pipes.test_abort_after_close,
+        pipes.test_end_of_the_peer_closes,
+        pipes.test_protocol_may_go_on_writing_after_the_end_of_the_peer,
+        pipes.test_what_came_before_the_write_side_broke_is_read,
+        pipes.test_writer_that_was_paused_goes_on_when_the_write_side_broke,
+        pipes.test_modes_are_restored,
+        pipes.test_what_the_peer_writes_after_close_is_thrown_away,
+        processes.test_entered_and_awaited,
+        processes.test_state_and_hooks,
+        processes.test_other_children_hold_no_pipe_open,
+        processes.test_answer_before_the_end_arrives,
+        processes.test_child_that_goes_on_is_terminated,
+        processes.test_child_that_writes_after_the_end,
+        processes.test_child_whose_own_child_holds_the_pipes,
+        processes.test_task_that_holds_the_connection_is_cancelled,
+        processes.test_cancelled_twice_while_it_opens,
+        processes.test_cancelled_while_the_program_is_sought,
+        processes.test_cancelled_during_the_hooks,
+        stdio.test_both_sides_of_two_pipes,
+        stdio.test_one_socket_for_both_directions,
+        stdio.test_standard_streams_are_put_back,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_pipes_on_uvloop(scenario: Test, tmp_path: Path) -> None:
+    names = inspect.signature(scenario).parameters
+    run_without_leftovers(scenario(**dict.fromkeys(names, tmp_path)))
+
+
+@pytest.mark.parametrize("fds", processes.FDS, ids=str)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        processes.test_calls_both_ways,
+        processes.test_ten_megabytes_both_ways_at_once,
+        processes.test_no_descriptor_of_ours,
+        processes.test_child_that_is_killed,
+        processes.test_child_that_goes_on_in_spite_of_that_is_killed,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_processes_on_uvloop(scenario: Test, fds: tuple[int, int]) -> None:
+    run_without_leftovers(scenario(fds))
+
+
+@pytest.mark.parametrize("fds", processes.FDS, ids=str)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        processes.test_program_that_is_not_there,
+        processes.test_program_that_may_not_be_executed,
+        processes.test_directory_that_is_not_there,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_no_process_on_uvloop(scenario: Test, fds: tuple[int, int], tmp_path: Path) -> None:
+    run_without_leftovers(scenario(fds, tmp_path))
+
+
+@pytest.mark.parametrize("fds", processes.FDS, ids=str)
+@pytest.mark.parametrize("turns", range(14))
+def test_process_cancelled_while_it_opens_on_uvloop(fds: tuple[int, int], turns: int) -> None:
+    run_without_leftovers(processes.test_cancelled_while_it_opens(fds, turns))
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_pipes_cancelled_while_they_are_joined_on_uvloop(turns: int) -> None:
+    run_without_leftovers(pipes.test_cancelled_while_it_joins(turns))
+
+
+def run_without_leftovers(scenario: Coroutine[Any, Any, None]) -> None:
+    async def checked() -> None:
+        async with processes.script("cat >/dev/null"):
+            pass  # the first process of all lets uvloop open what it keeps
+        leftovers = Leftovers()
+        await scenario
+        await leftovers.check()
+
+    run(checked())

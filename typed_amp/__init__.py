@@ -15,6 +15,7 @@ from typed_amp.errors import (
     DefinitionError,
     EncodeError,
     InvalidArgumentsError,
+    ProcessEndedError,
     ProtocolViolationError,
     RemoteAmpError,
     StartTLSError,
@@ -24,8 +25,10 @@ from typed_amp.errors import (
 )
 from typed_amp.large import Large
 from typed_amp.planning import Key
+from typed_amp.processes import ProcessConnection, connect_process
 from typed_amp.router import Router
 from typed_amp.server import Server, run, serve, serve_unix
+from typed_amp.stdio import serve_fds, serve_stdio
 from typed_amp.transitions import StartTLS, SwitchProtocol
 
 __all__ = [
@@ -47,6 +50,8 @@ __all__ = [
     "Key",
     "Large",
     "Limits",
+    "ProcessConnection",
+    "ProcessEndedError",
     "ProtocolViolationError",
     "RemoteAmpError",
     "Router",
@@ -58,9 +63,12 @@ __all__ = [
     "UnhandledCommandError",
     "UnknownRemoteError",
     "connect",
+    "connect_process",
     "connect_unix",
     "encode_box",
     "run",
     "serve",
+    "serve_fds",
+    "serve_stdio",
     "serve_unix",
 ]

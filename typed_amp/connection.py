@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, cast
 
 from typing_extensions import TypeVar
 
-from typed_amp.addresses import shown
 from typed_amp.box import ANSWER, ERROR, Limits, printable
 from typed_amp.calls import Attached
 from typed_amp.errors import (
@@ -64,6 +63,7 @@ class Connection(Generic[S]):
         server_hostname: str | None = None,
         on_opened: Callable[[Connection[S]], None] | None = None,
         on_ended: Callable[[Connection[S]], None] | None = None,
+        peer: str | None = None,
     ) -> None:
         self._link: Link[S] = Link(
             self,
@@ -74,6 +74,7 @@ class Connection(Generic[S]):
             server_hostname=server_hostname,
             on_opened=on_opened,
             on_ended=on_ended,
+            peer=peer,
         )
         self._calls = self._link.calls
 
@@ -341,4 +342,4 @@ class Connection(Generic[S]):
 
     def __repr__(self) -> str:
         status = "closed" if self.is_closed else "closing" if self._link.is_draining else "open"
-        return f"<Connection {shown(self.remote_address)}, {status}>"
+        return f"<{type(self).__name__} {self._link.peer}, {status}>"

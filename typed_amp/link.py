@@ -20,7 +20,7 @@ from typed_amp.box import BoxReader, Limits
 from typed_amp.calls import Calls, Waiter
 from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
-from typed_amp.errors import ConnectionLostError, ProtocolViolationError
+from typed_amp.errors import ConnectionLostError, ProcessEndedError, ProtocolViolationError
 from typed_amp.handover import Handover
 from typed_amp.responses import Responses
 from typed_amp.writer import BoxWriter
@@ -59,6 +59,7 @@ class Link(Generic[S]):
         server_hostname: the name that was connected to, if any.
         on_opened: called when there is a transport, before hooks and state.
         on_ended: called when all is over.
+        peer: what messages call the peer; if left out, its address.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Link(Generic[S]):
         server_hostname: str | None,
         on_opened: Callable[[Connection[S]], None] | None,
         on_ended: Callable[[Connection[S]], None] | None,
+        peer: str | None,
     ) -> None:
         self.connection: Connection[S] = connection
         self.router: Router[S] = router
@@ -112,6 +114,9 @@ class Link(Generic[S]):
         """Whether calls fail, since the transport is closed or about to be."""
         self.lost_cause: BaseException | None = None
         self.finished: asyncio.Event = asyncio.Event()
+        self.exit_status: Callable[[], int | None] = lambda: None
+        """Gives the exit status of the peer's process, where that is known."""
+        self._peer = peer
         self._limits = limits
         self._drain_timeout = drain_timeout
         self._on_opened = on_opened
@@ -400,6 +405,11 @@ class Link(Generic[S]):
         self.ended(None)
 
     @property
+    def peer(self) -> str:
+        """What messages call the peer."""
+        return self._peer or shown(self.remote_address)
+
+    @property
     def is_encrypted(self) -> bool:
         """Whether it speaks TLS."""
         return self.transport.get_extra_info("ssl_object") is not None
@@ -419,9 +429,10 @@ class Link(Generic[S]):
             reason = f"was lost: {str(self.lost_cause) or type(self.lost_cause).__name__}"
         else:
             reason = "is closed"
-        error = ConnectionLostError(
-            f"{what}: the connection to {shown(self.remote_address)} {reason}"
-        )
+        error = ConnectionLostError(f"{what}: the connection to {self.peer} {reason}")
+        if isinstance(self.lost_cause, ProcessEndedError):  # it says itself who has ended
+            error.args = (f"{what}: {self.lost_cause}",)
+        error.exit_status = self.exit_status()
         error.__cause__ = self.lost_cause
         return error
 

@@ -56,6 +56,7 @@ from typed_amp import (
     Key,
     Large,
     Limits,
+    ProcessConnection,
     ProtocolViolationError,
     RemoteAmpError,
     Router,
@@ -63,9 +64,12 @@ from typed_amp import (
     StartTLS,
     TooLongError,
     connect,
+    connect_process,
     connect_unix,
     encode_box,
     serve,
+    serve_fds,
+    serve_stdio,
     serve_unix,
 )
 from typed_amp.testing import connection_pair
@@ -282,6 +286,24 @@ async def clients(tls: ssl.SSLContext) -> None:
         assert_type(entered, Connection[Session])
     async with contextlib.AsyncExitStack() as stack:
         assert_type(await stack.enter_async_context(connect("localhost", 8000)), Connection[None])
+
+
+async def processes(router: Router[Session], environment: Mapping[str, str]) -> None:
+    assert_type(await connect_process("worker", Path("file")), ProcessConnection[None])
+    assert_type(await connect_process("worker", router=router), ProcessConnection[Session])
+    assert_type(await connect_process("worker", router=Router()), ProcessConnection[None])
+    async with connect_process(
+        "worker", fds=(3, 4), router=router, env=environment, cwd=Path("/"), kill_timeout=1
+    ) as connection:
+        assert_type(connection, ProcessConnection[Session])
+        assert_type(connection.state, Session)
+        assert_type(connection.process_id, int)
+        assert_type(connection.exit_status, int | None)
+        assert_type(await connection.call(Add(numbers=[1, 2])), Sum)
+    assert_type(await serve_stdio(router), Connection[Session])
+    assert_type(await serve_stdio(Router(), limits=Limits(max_keys=10)), Connection[None])
+    async with serve_fds(router, 3, 4, drain_timeout=1) as served:
+        assert_type(served, Connection[Session])
 
 
 async def clients_with_a_router_or_none(router: Router | None) -> None:
