@@ -44,6 +44,10 @@ VIOLATIONS = {
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "this is not AMP"),
     "garbage": (bytes(range(255, 0, -1)) * 100, "this is not AMP"),
     "long key": (b"\1\0" + b"k" * 256 + b"\0\0", "a key of 256 bytes, where AMP allows 255"),
+    "long key behind a pair": (
+        b"\0\1k\0\1v" + b"\1\0" + b"k" * 256 + b"\0\0",
+        "a key of 256 bytes, where AMP allows 255",
+    ),
     "empty box": (b"\0\0", "a box without any key"),
     "key twice": (b"\0\1k\0\0\0\1k\0\0\0\0", "the key k twice in one box"),
     "no type": (encode_box({b"key": b"value"}), "a box with none of _command, _answer and _error"),

@@ -36,6 +36,11 @@ LONG_KEY = b"\1\0" + b"k" * 256 + b"\0\1v\0\0"
 BROKEN = [
     pytest.param(b"\0\0", "a box without any key", id="empty box"),
     pytest.param(LONG_KEY, "a key of 256 bytes, where AMP allows 255", id="long key"),
+    pytest.param(
+        b"\0\1k\0\1v" + LONG_KEY,
+        "a key of 256 bytes, where AMP allows 255",
+        id="long key, not first",
+    ),
     pytest.param(TWICE, "the key k twice in one box", id="key twice"),
     pytest.param(b"GET / HTTP/1.1\r\n\r\n", "this is not AMP", id="HTTP"),
     pytest.param(b"\x16\x03\x01\x02\0\1\0", "this is not AMP", id="TLS"),
@@ -104,6 +109,12 @@ def test_empty_key_is_refused() -> None:
 def test_empty_box_is_refused() -> None:
     with pytest.raises(EncodeError, match="empty box"):
         encode_box({})
+
+
+@pytest.mark.parametrize("box", [{"key": b"value"}, {b"key": "value"}], ids=["key", "value"])
+def test_text_is_no_bytes(box: Any) -> None:
+    with pytest.raises(TypeError):
+        encode_box(box)
 
 
 # -- Reading -------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from typed_amp import (
     ProtocolViolationError,
     RemoteAmpError,
     Router,
+    SwitchProtocol,
     TooLongError,
     UnknownRemoteError,
     connect,
@@ -243,6 +244,24 @@ async def test_timeout_in_time_is_taken_back() -> None:
         await client.call(Repeat(text="ab"), timeout=3600)
         scheduled = loop._scheduled  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         assert not [handle for handle in scheduled if not handle.cancelled()]
+
+
+async def test_what_a_caller_does_with_an_answer_or_an_error_is_his_own_business() -> None:
+    async def careless(text: str) -> None:
+        await client.call(Repeat(text=text))
+        raise ZeroDivisionError
+
+    router = example_router()
+
+    @router.responder(Buy)
+    async def buy(command: Buy) -> Text:
+        raise KeyError
+
+    async with joined(router) as (client, _):
+        failing = [careless("ab"), client.call(Buy())]
+        outcomes = await asyncio.gather(*failing, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ZeroDivisionError, KeyError]
+        assert await client.call(Repeat(text="ab")) == Text(text="ab")
 
 
 # -- Errors of the connection ------------------------------------------------------------------
@@ -547,6 +566,27 @@ async def test_responders_whose_answer_nobody_waits_for_go_on() -> None:
         assert gate.notes == [b"kept"]
 
 
+async def test_responders_that_end_without_a_connection(log: LogCapture) -> None:
+    gate = Gate()
+
+    @gate.router.responder(Buy)
+    async def buy(command: Buy) -> Text:
+        await gate.note_gate.wait()
+        raise ZeroDivisionError("too late")
+
+    async with raw_client_of(gate.router, drain_timeout=60) as (peer, connection):
+        await peer.send({b"_command": b"Wait", b"key": b"1"}, {b"_command": b"Buy"})
+        await gate.holds(1)
+        peer.socket.close()
+        await until(lambda: connection.is_closed)
+        gate.waiting[1].set_result("an answer")
+        gate.note_gate.set()
+        await connection.wait_closed()
+    # What fails is told, and nothing else goes wrong.
+    assert "the responder of Buy failed" in log.only_line()
+    assert "ZeroDivisionError: too late" in log.only_line()
+
+
 async def test_responders_that_go_on_without_a_connection_are_cancelled_by_close() -> None:
     gate = Gate()
     async with raw_client_of(gate.router, drain_timeout=60) as (peer, connection):
@@ -798,3 +838,100 @@ async def test_failing_hook_of_on_disconnect_is_logged_and_the_others_run(log: L
     assert events == ["parted", "parted"]
     assert "an on_disconnect hook failed" in log.only_line()
     assert "ZeroDivisionError: a secret" in log.only_line()
+
+
+# -- When another protocol has taken over -------------------------------------------------------
+
+
+class Switch(SwitchProtocol):
+    """Hands the connection over."""
+
+
+class Plain(asyncio.Protocol):
+    """Keeps every piece that it is given."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+
+def switching_to(protocol: Plain) -> Router:
+    router = example_router()
+
+    @router.responder(Switch)
+    async def switch(command: Switch) -> asyncio.Protocol:
+        return protocol
+
+    return router
+
+
+async def test_protocol_is_given_no_bytes_where_none_came() -> None:
+    theirs = Plain()
+    async with joined(switching_to(theirs)) as (client, _):
+        transport, ours = await client.switch_protocol(Switch(), Plain)
+        transport.write(b"first")
+        await until(lambda: theirs.pieces)
+        theirs.transport.write(b"first")
+        await until(lambda: ours.pieces)
+        assert (theirs.pieces, ours.pieces) == ([b"first"], [b"first"])
+        transport.close()
+        await theirs.lost.wait()
+        await ours.lost.wait()
+
+
+async def test_connection_that_was_switched_is_switched_no_more() -> None:
+    theirs = Plain()
+    async with joined(switching_to(theirs)) as (client, server):
+        transport, _ = await client.switch_protocol(Switch(), Plain)
+        for connection in (client, server):
+            with pytest.raises(ConnectionLostError, match="switched to another protocol"):
+                await connection.switch_protocol(Switch(), Plain)
+        assert not theirs.pieces
+        transport.close()
+        await theirs.lost.wait()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_responder_that_ends_after_the_switch_writes_nothing(
+    fails: bool, log: LogCapture
+) -> None:
+    theirs = Plain()
+    router = switching_to(theirs)
+    begun = asyncio.Event()
+
+    @router.responder(Wait)
+    async def wait(command: Wait) -> Text:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if fails:
+                raise ZeroDivisionError("in the way") from None
+        return Text(text="in the way")
+
+    async with joined(router) as (client, server):
+        waiting = asyncio.create_task(client.call(Wait()))
+        await begun.wait()
+        transport, ours = await client.switch_protocol(Switch(), Plain)
+        with pytest.raises(ConnectionLostError, match="switched to another protocol"):
+            await waiting
+        await server.wait_closed()
+        theirs.transport.write(b"first")
+        await until(lambda: ours.pieces)
+        assert ours.pieces == [b"first"]
+        transport.close()
+        await theirs.lost.wait()
+    if fails:
+        assert "ZeroDivisionError: in the way" in log.only_line()
+    else:
+        assert not log.lines()

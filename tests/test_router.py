@@ -127,6 +127,25 @@ async def test_what_may_be_a_responder(function: Any) -> None:
     assert await answer(function) == Text(text="ab!")
 
 
+class Shouter(Repeater):
+    async def method(self, command: Repeat) -> Text:
+        return Text(text=command.text.upper() + self.suffix)
+
+
+class LoudShouter(Shouter):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("service", "text"), [(Repeater, "ab!"), (Shouter, "AB!"), (LoudShouter, "AB!")]
+)
+async def test_methods_are_overridden_and_inherited_as_methods_are(
+    service: type[Repeater], text: str
+) -> None:
+    assert await answer(service("!").method) == Text(text=text)
+    assert await answer(service("!")) == Text(text=text)
+
+
 async def test_a_responder_of_two_parameters_gets_the_connection() -> None:
     router = Router(state=Session)
 

@@ -243,9 +243,11 @@ class Responses(Generic[S]):
 
     def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         declared = responder.signature.declared(error)
+        is_expected = isinstance(error, asyncio.CancelledError) and self._is_cancelling
+        # What is declared is the business of who asked, unless he is told nothing of it.
+        if (declared is None or asked.tag is None) and not is_expected:
+            self._log_failure(asked, error)
         if declared is None:
-            if not (isinstance(error, asyncio.CancelledError) and self._is_cancelling):
-                self._log_failure(asked, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
             return
         try:
