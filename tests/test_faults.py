@@ -29,8 +29,8 @@ from tests.fault_proxy import (
     WaitFor,
     fault_proxy,
     is_at,
+    open_descriptors,
 )
-from tests.open_files import open_descriptors
 from tests.peers import HOST, LogCapture, port_of, until
 from typed_amp import (
     Box,

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests import strategies
 from tests.example_commands import Buy, CountDown, OutOfStock, Repeat, Text, Wait, example_router
-from tests.open_files import open_descriptors
+from tests.fault_proxy import open_descriptors
 from tests.peers import HOST, LogCapture, captured_log, port_of, settled, until
 from typed_amp import (
     Box,
