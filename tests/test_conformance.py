@@ -18,14 +18,6 @@ from tests.twisted_tests import twisted_tests
 PAGE = Path("docs/conformance.md")
 TESTS = ROOT / "tests"
 VERDICTS = ["same", "different", "not applicable"]
-NOT_HERE_YET = {
-    file
-    for file in (
-        *("test_handover.py", "test_raw.py", "test_transitions.py"),
-        *("interop/test_raw.py", "interop/test_start_tls.py", "interop/test_switch.py"),
-    )
-    if not (TESTS / file).exists()
-}
 REFERENCE = re.compile(r"`((?:interop/)?test_\w+\.py)::([\w:]+)`")
 
 
@@ -93,8 +85,7 @@ def test_row_names_tests_that_are_there(row: Row) -> None:
     named: list[tuple[str, str]] = REFERENCE.findall(row.ours)
     assert len(named) == row.ours.count("::") - sum(test.count("::") for _, test in named)
     for file, test in named:
-        if file not in NOT_HERE_YET:
-            assert test in names_in(file), f"{file}::{test}"
+        assert test in names_in(file), f"{file}::{test}"
     if row.verdict == "same":
         assert named, "what shows it?"
     else:

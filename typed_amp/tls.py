@@ -98,17 +98,20 @@ async def begin_tls(
         # asyncio's way works for whatever transport says so, ours among them. Other loops know
         # their own transports alone, and those don't say.
         start_tls = partial(asyncio.BaseEventLoop.start_tls, cast("asyncio.BaseEventLoop", loop))
-    # Not by the loop's factory of tasks: the order of the turns is counted on below.
-    handshake = asyncio.Task(
-        start_tls(
+
+    async def shake_hands() -> asyncio.Transport | None:
+        if transport.is_closing():  # nobody would tell TLS, which waits a minute then
+            raise ConnectionResetError("the connection was lost before the TLS handshake")
+        return await start_tls(
             transport,
             protocol,
             context,
             server_side=is_server,
             server_hostname=None if is_server else server_hostname,
-        ),
-        loop=loop,
-    )
+        )
+
+    # Not by the loop's factory of tasks: the order of the turns is counted on below.
+    handshake = asyncio.Task(shake_hands(), loop=loop)
     if received:
         # The task's first step puts TLS in the protocol's place, and lets it begin in the turn
         # after that. Reading begins then as well, so there it is the turn of what came before.
