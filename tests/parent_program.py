@@ -8,6 +8,7 @@ Each prints the number of its child's process, when the child serves.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 from tests.child_program import Act
@@ -41,4 +42,6 @@ async def main(how: str, fds: tuple[int, int]) -> None:
 
 
 if __name__ == "__main__":
+    # What runs in a shell's background has SIGINT ignored, and so have its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asyncio.run(main(sys.argv[1], (int(sys.argv[2]), int(sys.argv[3]))))
