@@ -243,7 +243,8 @@ class Calls:
         waiter, box = event
         decode = self._decoders.pop(waiter, None) if self._decoders else None
         if decode is None or ERROR in box:
-            resolve(waiter, box)
+            if not waiter.done():
+                waiter.set_result(box)
             return
         result = decode(box)
         if not waiter.done():

@@ -166,16 +166,18 @@ class Link(Generic[S]):
             boxes = self.reader.feed(data, self.handover.until)
         except ProtocolViolationError as error:
             boxes, violation = list(error.boxes), error
-        if self.reader.is_stopped and self.is_reading:
+        is_stopped = self.reader.is_stopped
+        if is_stopped and self.is_reading:
             self._regulate_reading()
+        receive = self.dialogue.receive
         try:
             for box in boxes:
                 if self.is_shut:
                     return
-                event = self.dialogue.receive(box)
+                event = receive(box)
                 if type(event) is Asked:
                     self._is_asked = True
-                    if self.reader.is_stopped and box is boxes[-1]:
+                    if is_stopped and box is boxes[-1]:
                         self.handover.begin(event)
                         if self.is_shut:
                             return
@@ -374,7 +376,8 @@ class Link(Generic[S]):
         self.is_reading = should_read
 
     def _asks(self) -> None:
-        self.responses.check_held()
+        if self.responses.is_behind:
+            self.responses.check_held()
         if not self.is_reading:
             self._regulate_reading()
 
