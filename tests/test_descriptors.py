@@ -80,6 +80,15 @@ class Wrong(Command[File]):
     pass
 
 
+class Pair(BaseModel):
+    first: Annotated[int, Descriptor()]
+    second: Annotated[int, Descriptor()]
+
+
+class Two(Command[Pair]):
+    pass
+
+
 class Unheard(Command):
     descriptor: Annotated[int, Descriptor()]
 
@@ -201,6 +210,31 @@ async def test_many_calls_at_once_keep_theirs_apart(ends: Ends, new_pipe: NewPip
     assert [pipe.read_all() for pipe in pipes] == [b"%d" % number for number in range(50)]
 
 
+async def test_more_in_flight_than_may_wait_to_be_claimed(ends: Ends, new_pipe: NewPipe) -> None:
+    pipe = new_pipe()
+    await asyncio.gather(
+        *(ends[0].call(Write(descriptor=pipe.writing, text="x")) for _ in range(400))
+    )
+    assert pipe.read_all() == b"x" * 400
+
+
+@pytest.mark.parametrize("other", [2**70, "no number"])
+async def test_answer_with_one_that_is_none_closes_the_others(
+    new_pipe: NewPipe, other: Any, log: LogCapture
+) -> None:
+    pipe = new_pipe()
+    strange: Router = Router()
+
+    @strange.responder(Two)
+    async def two(command: Two) -> Pair:
+        return Pair.model_construct(first=other, second=os.dup(pipe.writing))
+
+    async with connection_pair(strange) as (client, _):
+        with pytest.raises(UnknownRemoteError):
+            await client.call(Two())
+    assert pipe.read_all() == b""
+
+
 async def test_either_side_may_send(tmp_path: Path, new_pipe: NewPipe) -> None:
     pipe = new_pipe()
     client_router: Router = Router()
@@ -288,12 +322,12 @@ async def test_descriptors_that_nobody_claims_are_bounded(
                 await client.call(Unheard(descriptor=pipe.writing))
         assert pipes[0].read_all() == b""
         assert "closing 1 descriptors that no command has claimed" in log.only_line()
-        # A box that wants more at once than may wait costs its own call.
+        with pytest.raises(InvalidArgumentsError, match=r"Limits\.max_unclaimed_descriptors"):
+            await client.call_box("Write", {b"descriptor": b"0"})
+        # What came along with a box may be more than may wait.
         rows = [MaybeRow(descriptor=pipe.writing) for pipe in pipes[1:]]
-        with pytest.raises(InvalidArgumentsError, match="no descriptor came for it"):
-            await client.call(WriteAll(rows=rows, last=pipes[1].writing))
-        await client.call(WriteAll(rows=rows))
-        assert pipes[1].read_all() == b"0"
+        await client.call(WriteAll(rows=rows, last=pipes[1].writing))
+        assert pipes[1].read_all() == b"04"
 
 
 async def test_answer_that_nobody_waits_for_is_closed(new_pipe: NewPipe) -> None:

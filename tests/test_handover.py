@@ -28,8 +28,10 @@ from typed_amp import (
     AmpError,
     Box,
     CallTimeoutError,
+    Command,
     Connection,
     ConnectionLostError,
+    EncodeError,
     RemoteAmpError,
     Router,
     StartTLS,
@@ -958,3 +960,25 @@ async def test_notes_that_came_before_are_taken(certificates: Certificates) -> N
         await client.call(Log(line=b"3"))
         assert await works(client)
         assert lines == [b"0", b"1", b"2", b"3"]
+
+
+async def test_commands_in_each_others_places_are_refused_before_anything_is_sent() -> None:
+    router: Router = Router()
+    router.responder(Plain)(no_answer)
+    async with joined(router) as (client, _):
+        misfit: Any = Plain()
+        with pytest.raises(EncodeError, match="Plain is no command for this"):
+            await client.start_tls(ssl.create_default_context(), command=misfit)
+        with pytest.raises(EncodeError, match="Plain is no command for this"):
+            await client.switch_protocol(misfit, asyncio.Protocol)
+        with pytest.raises(EncodeError, match="call start_tls"):
+            await client.call_box("StartTLS")
+        await client.call(Plain())
+
+
+class Plain(Command):
+    pass
+
+
+async def no_answer(_: Plain) -> None:
+    pass

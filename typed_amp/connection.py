@@ -187,9 +187,12 @@ class Connection(Generic[S]):
             RemoteAmpError: the peer answered with an error. Its `fields` are the further pairs.
             CallTimeoutError: the time is over.
             ConnectionLostError: the connection is closed, or went before the answer came.
-            EncodeError: it is no box of bytes (`TooLongError`: a key or a value is too long).
+            EncodeError: it is no box of bytes (`TooLongError`: something is too long); or the
+                command is `StartTLS`, which a proxy can't pass on.
         """
         head = raw_head(name)
+        if name in ("StartTLS", b"StartTLS"):
+            raise EncodeError("StartTLS changes what the connection speaks; call start_tls")
         title = printable(name.encode() if isinstance(name, str) else name)
         if not requires_answer:
             await self._calls.tell(title, head, encode_raw, box, timeout)

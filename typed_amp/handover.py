@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from typed_amp.box import ANSWER, ASK, COMMAND, ERROR
-from typed_amp.errors import CallTimeoutError, StartTLSError
+from typed_amp.errors import CallTimeoutError, EncodeError, StartTLSError
 from typed_amp.tls import begin_tls, check_context, feed_protocol
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ class Handover:
         timeout: float | None,
     ) -> None:
         """Ask for TLS and begin it; see `Connection.start_tls`."""
+        _check_transition(command, ssl.SSLContext)
         server_hostname = server_hostname or self._server_hostname
         if context is None:
             if self._is_server:
@@ -196,6 +197,7 @@ class Handover:
         self, command: SwitchProtocol, protocol_factory: Callable[[], P], timeout: float | None
     ) -> tuple[asyncio.Transport, P]:
         """Ask for another protocol and hand over to it; see `Connection.switch_protocol`."""
+        _check_transition(command, asyncio.BaseProtocol)
         async with self._limited(type(command).__amp_signature__().title, timeout):
             await self._ask(command)
             try:
@@ -310,3 +312,9 @@ def _cause(error: BaseException) -> BaseException:
     if isinstance(error, asyncio.CancelledError):
         return ConnectionAbortedError("this side gave up waiting for a change of protocol")
     return error
+
+
+def _check_transition(command: Command[Any], transition: type) -> None:
+    signature = type(command).__amp_signature__()
+    if signature.transition is not transition:
+        raise EncodeError(f"{signature.title} is no command for this")

@@ -139,7 +139,7 @@ class Link(Generic[S]):
         self.remote_address = address_of(transport.get_extra_info("peername"))
         self.writer = BoxWriter(transport, self.loop)
         self.calls.begin(self.writer)
-        self.descriptors.begin(transport)
+        self.descriptors.begin(transport, self.writer.flush)
         if self._on_opened is not None:
             self._on_opened(self.connection)
             if self.is_shut:
@@ -190,6 +190,8 @@ class Link(Generic[S]):
             self._violated(violation)
         if self.writer.is_full or self.responses.held_bytes:
             self._regulate_reading()
+        if self.descriptors.is_waiting:
+            self.descriptors.close_excess()
 
     def writing_paused(self) -> None:
         """The transport has no room."""
@@ -395,7 +397,7 @@ class Link(Generic[S]):
         if self.is_shut:
             transport.close()
             return
-        self.descriptors.begin(transport)
+        self.descriptors.begin(transport, self.writer.flush)
         self.reader.resume()
         self.is_reading = True
         self.writer.unlock(transport)
