@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from tests.peers import HOST
@@ -341,13 +339,3 @@ async def fault_proxy(
 def is_at(offset: int, ending: Callable[[], Step]) -> Script:
     """A script that passes on exactly so many bytes, and then ends the link in some way."""
     return (*([Pass(offset)] if offset else []), ending())
-
-
-def open_descriptors() -> set[int]:
-    """Give the descriptors that this process has open."""
-    found = set()
-    for path in Path("/dev/fd").iterdir():
-        with contextlib.suppress(OSError):  # that of the listing itself
-            os.fstat(int(path.name))
-            found.add(int(path.name))
-    return found

@@ -29,8 +29,8 @@ from tests.fault_proxy import (
     WaitFor,
     fault_proxy,
     is_at,
-    open_descriptors,
 )
+from tests.leftovers import descriptors
 from tests.peers import HOST, LogCapture, port_of, until
 from typed_amp import (
     Box,
@@ -177,7 +177,7 @@ async def served(
     At the end the neighbour is served as before, and nothing is left of the others.
     """
     asyncio.get_running_loop().set_debug(False)  # there are thousands of connections
-    before = open_descriptors()
+    before = set(descriptors())
     async with (
         serve(work.router, HOST, 0, drain_timeout=60, ssl=server_context) as server,
         fault_proxy(port_of(server)) as proxy,
@@ -187,7 +187,7 @@ async def served(
         assert await neighbour.call(Repeat(text="neighbour")) == Text(text="neighbour" * 2)
         await until(lambda: len(server.connections) == 1)
         server.close(drain_timeout=0)
-    await until(lambda: open_descriptors() <= before)
+    await until(lambda: set(descriptors()) <= before)
 
 
 async def recorded(work: Work) -> tuple[bytes, bytes]:
@@ -594,7 +594,7 @@ async def test_descriptors_of_a_box_that_is_cut_anywhere(
     path = str(tmp_path / "amp")
     file = os.open(os.devnull, os.O_RDONLY)
     try:
-        before = open_descriptors()
+        before = set(descriptors())
         async with serve_unix(router, path, drain_timeout=0) as server:
             for offset in range(1, len(data) + 1):
                 with socket.socket(socket.AF_UNIX) as sock:
@@ -605,7 +605,7 @@ async def test_descriptors_of_a_box_that_is_cut_anywhere(
                         await until(lambda: taken)  # an answer that is not read resets the rest
                 await until(lambda: not server.connections)
         assert taken == 1
-        await until(lambda: open_descriptors() <= before)
+        await until(lambda: set(descriptors()) <= before)
     finally:
         os.close(file)
     assert not log.lines()

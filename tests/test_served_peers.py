@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests import strategies
 from tests.example_commands import Buy, CountDown, OutOfStock, Repeat, Text, Wait, example_router
-from tests.fault_proxy import open_descriptors
+from tests.leftovers import descriptors
 from tests.peers import HOST, LogCapture, captured_log, port_of, settled, until
 from typed_amp import (
     Box,
@@ -144,7 +144,7 @@ class ServedPeers(RuleBasedStateMachine):
             loop = asyncio.get_running_loop()
             loop.set_debug(False)
             loop.set_exception_handler(lambda _, context: self.complaints.append(context))
-            self.descriptors = open_descriptors()
+            self.descriptors = set(descriptors())
             self.release = asyncio.Event()
             limits = Limits(max_held_bytes=max_held_bytes)
             self.server = await serve(self.router(), HOST, 0, limits=limits, drain_timeout=0)
@@ -361,7 +361,7 @@ class ServedPeers(RuleBasedStateMachine):
             await connection.wait_closed()
         self.server.close()
         await self.server.wait_closed()
-        await until(lambda: open_descriptors() <= self.descriptors)
+        await until(lambda: set(descriptors()) <= self.descriptors)
 
 
 TestServedPeers = ServedPeers.TestCase

@@ -105,9 +105,7 @@ class Calls:
             raise self._lost(title)
         dialogue = self._dialogue
         tag = dialogue.new_tag()
-        data = encode(value, _ask_head(tag, head))
-        if len(data) > self._max_box_bytes:
-            raise too_long_box(title, len(data), self._max_box_bytes)
+        data = self._encoded(title, encode, value, _ask_head(tag, head))
         waiter: Waiter = self._loop.create_future()
         dialogue.ask(tag, waiter)
         self._writer.write_ask(waiter, data)
@@ -138,9 +136,7 @@ class Calls:
         if self.is_ended:
             raise self._lost(title)
         tag = self._dialogue.new_tag()
-        data = encode(value, _ask_head(tag, head))
-        if len(data) > self._max_box_bytes:
-            raise too_long_box(title, len(data), self._max_box_bytes)
+        data = self._encoded(title, encode, value, _ask_head(tag, head))
         waiter: Waiter = self._loop.create_future()
         self._dialogue.ask(tag, waiter)
         self._writer.write(data)
@@ -163,9 +159,7 @@ class Calls:
         """
         if self.is_ended:
             raise self._lost(title)
-        data = encode(value, head)
-        if len(data) > self._max_box_bytes:
-            raise too_long_box(title, len(data), self._max_box_bytes)
+        data = self._encoded(title, encode, value, head)
         waiter: Waiter = self._loop.create_future()
         if self._writer.write_ask(waiter, data, partial(resolve, waiter, {})):
             return
@@ -215,9 +209,7 @@ class Calls:
 
         def write() -> None:
             try:
-                data = encode(value, head)
-                if len(data) > self._max_box_bytes:
-                    raise too_long_box(title, len(data), self._max_box_bytes)
+                data = self._encoded(title, encode, value, head)
             except Exception as error:
                 if tag is not None:
                     self._dialogue.abandon(tag, is_sent=False)
@@ -259,6 +251,14 @@ class Calls:
         for waiter in [*self._dialogue.end(), *self._untold]:
             resolve(waiter, lost)
 
+    def _encoded(
+        self, title: str, encode: Callable[[Any, bytes], bytes], value: Any, head: bytes
+    ) -> bytes:
+        data = encode(value, head)
+        if len(data) > self._max_box_bytes:
+            raise too_long_box(title, len(data), self._max_box_bytes)
+        return data
+
     async def _wait(
         self, title: str, waiter: Waiter, tag: bytes | None, timeout: float | None
     ) -> Any:
@@ -278,8 +278,6 @@ class Calls:
         finally:
             if timer is not None:
                 timer.cancel()
-        if type(result) is dict:
-            return result
         if not isinstance(result, Exception):
             return result
         self._give_up(waiter, tag)

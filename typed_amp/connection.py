@@ -191,7 +191,7 @@ class Connection(Generic[S]):
                 command is `StartTLS`, which a proxy can't pass on.
         """
         head = raw_head(name)
-        if name in ("StartTLS", b"StartTLS"):
+        if head == StartTLS.__amp_signature__().head:
             raise EncodeError("StartTLS changes what the connection speaks; call start_tls")
         title = printable(name.encode() if isinstance(name, str) else name)
         if not requires_answer:

@@ -110,7 +110,7 @@ class DescriptorExchange:
                 excess,
             )
             for number in list(self._unclaimed)[:excess]:
-                close_descriptors([self._unclaimed.pop(number)])
+                self._discard(number)
 
     def decode(self, plan: Plan, box: Box, *, is_latest: bool) -> tuple[Any, list[int]]:
         """Read a box with descriptors in it.

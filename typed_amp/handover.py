@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from typed_amp.box import ANSWER, ASK, COMMAND, ERROR
 from typed_amp.errors import CallTimeoutError, EncodeError, StartTLSError
-from typed_amp.tls import begin_tls, check_context, feed_protocol
+from typed_amp.tls import begin_tls, check_context, check_in_the_clear, feed_protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typed_amp.command import Command
     from typed_amp.dialogue import Asked
     from typed_amp.link import Link
+    from typed_amp.signature import Signature
     from typed_amp.transitions import StartTLS, SwitchProtocol
 
 __all__ = ["Handover"]
@@ -114,8 +115,8 @@ class Handover:
         Raises:
             StartTLSError: it is encrypted already.
         """
-        if isinstance(answer, ssl.SSLContext) and self._link.is_encrypted:
-            raise StartTLSError("the connection is encrypted already; TLS begins once")
+        if isinstance(answer, ssl.SSLContext):
+            check_in_the_clear(self._link.transport)
 
     def check_answer(self, answer: Any) -> None:
         """Refuse what a responder returned, before the peer is told anything.
@@ -170,7 +171,7 @@ class Handover:
         timeout: float | None,
     ) -> None:
         """Ask for TLS and begin it; see `Connection.start_tls`."""
-        _check_transition(command, ssl.SSLContext)
+        signature = _signature_of(command, ssl.SSLContext)
         server_hostname = server_hostname or self._server_hostname
         if context is None:
             if self._is_server:
@@ -182,14 +183,15 @@ class Handover:
         if self._is_starting_tls:
             raise StartTLSError("TLS is beginning already")
         self._is_starting_tls = True
-        title = type(command).__amp_signature__().title
         try:
-            async with self._limited(title, timeout):
-                await self._ask(command, partial(self._check_context, context, server_hostname))
+            async with self._limited(signature.title, timeout):
+                await self._ask(
+                    signature, command, partial(self._check_context, context, server_hostname)
+                )
                 try:
                     await self._shake_hands(context, server_hostname)
                 except OSError:
-                    raise self._link.lost(title) from self._link.lost_cause
+                    raise self._link.lost(signature.title) from self._link.lost_cause
         finally:
             self._is_starting_tls = False
 
@@ -197,9 +199,9 @@ class Handover:
         self, command: SwitchProtocol, protocol_factory: Callable[[], P], timeout: float | None
     ) -> tuple[asyncio.Transport, P]:
         """Ask for another protocol and hand over to it; see `Connection.switch_protocol`."""
-        _check_transition(command, asyncio.BaseProtocol)
-        async with self._limited(type(command).__amp_signature__().title, timeout):
-            await self._ask(command)
+        signature = _signature_of(command, asyncio.BaseProtocol)
+        async with self._limited(signature.title, timeout):
+            await self._ask(signature, command)
             try:
                 protocol = protocol_factory()
             except BaseException as error:
@@ -224,9 +226,13 @@ class Handover:
             self.asking -= 1
             self._link.check_drained()
 
-    async def _ask(self, command: Command[Any], check: Callable[[], None] | None = None) -> None:
+    async def _ask(
+        self,
+        signature: Signature[Any, Any],
+        command: Command[Any],
+        check: Callable[[], None] | None = None,
+    ) -> None:
         link = self._link
-        signature = type(command).__amp_signature__()
         await link.calls.turn(signature.title)
         while link.writer.is_locked:  # by a change that the peer has asked for meanwhile
             await link.calls.turn(signature.title)
@@ -314,7 +320,8 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _check_transition(command: Command[Any], transition: type) -> None:
+def _signature_of(command: Command[Any], transition: type) -> Signature[Any, Any]:
     signature = type(command).__amp_signature__()
     if signature.transition is not transition:
         raise EncodeError(f"{signature.title} is no command for this")
+    return signature

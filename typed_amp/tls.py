@@ -13,7 +13,17 @@ from typing import Any, cast
 
 from typed_amp.errors import StartTLSError
 
-__all__ = ["begin_tls", "check_context", "feed_protocol"]
+__all__ = ["begin_tls", "check_context", "check_in_the_clear", "feed_protocol"]
+
+
+def check_in_the_clear(transport: asyncio.Transport) -> None:
+    """Refuse TLS within TLS.
+
+    Raises:
+        StartTLSError: the transport is encrypted.
+    """
+    if transport.get_extra_info("ssl_object") is not None:
+        raise StartTLSError("the connection is encrypted already; TLS begins once")
 
 
 def check_context(
@@ -34,8 +44,7 @@ def check_context(
     Raises:
         StartTLSError: it can't.
     """
-    if transport.get_extra_info("ssl_object") is not None:
-        raise StartTLSError("the connection is encrypted already; TLS begins once")
+    check_in_the_clear(transport)
     if not (getattr(transport, "_start_tls_compatible", False) or _is_of_another_loop(transport)):
         raise StartTLSError(f"{type(transport).__name__} can't carry TLS")
     wrong = ssl.PROTOCOL_TLS_CLIENT if is_server else ssl.PROTOCOL_TLS_SERVER
