@@ -21,13 +21,13 @@ from typed_amp.box import (
     MAX_VALUE_LENGTH,
     Box,
     BoxReader,
-    Limits,
     decode_boxes,
     encode_box,
     encode_pairs,
     printable,
 )
 from typed_amp.errors import DecodeError, EncodeError, ProtocolViolationError, TooLongError
+from typed_amp.limits import Limits
 
 GOOD = b"\0\1k\0\1v\0\0"
 TWICE = b"\0\1k\0\1v\0\1k\0\1w\0\0"

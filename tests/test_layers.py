@@ -12,11 +12,11 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["errors"],
+    ["errors", "limits"],
     ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
     ["codecs", "capture", "large", "python_source", "unix_transport"],
     ["descriptors", "unix_socket"],
-    ["annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
+    ["options", "annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
     ["planning"],
     ["command_error"],
     ["signature"],
@@ -31,7 +31,7 @@ LAYERS = [
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
-PURE = ["addresses", "box", "capture", "dialogue", "errors", "large"]
+PURE = ["addresses", "box", "capture", "dialogue", "errors", "large", "limits"]
 """What can be fuzzed alone, compiled, and used under any transport."""
 
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

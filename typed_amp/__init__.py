@@ -1,6 +1,6 @@
 """AMP, the Asynchronous Messaging Protocol, for asyncio: typed to the last byte."""
 
-from typed_amp.box import Box, BoxReader, Limits, encode_box
+from typed_amp.box import Box, BoxReader, encode_box
 from typed_amp.client import connect, connect_unix
 from typed_amp.codecs import Codec, Json
 from typed_amp.command import Command
@@ -24,6 +24,8 @@ from typed_amp.errors import (
     UnknownRemoteError,
 )
 from typed_amp.large import Large
+from typed_amp.limits import Limits
+from typed_amp.options import ConnectionOptions
 from typed_amp.planning import Key
 from typed_amp.processes import ProcessConnection, connect_process
 from typed_amp.router import Router
@@ -41,6 +43,7 @@ __all__ = [
     "CommandError",
     "Connection",
     "ConnectionLostError",
+    "ConnectionOptions",
     "DecodeError",
     "DefinitionError",
     "Descriptor",

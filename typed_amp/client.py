@@ -10,9 +10,9 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
-from typed_amp.connection import DRAIN_TIMEOUT, Connection
+from typed_amp.connection import Connection
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
 from typed_amp.unix_socket import open_unix_transport
@@ -20,7 +20,7 @@ from typed_amp.unix_socket import open_unix_transport
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from typed_amp.box import Limits
+    from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
 __all__ = ["connect", "connect_unix"]
@@ -36,8 +36,7 @@ def connect(
     router: None = None,
     ssl: SSLContext | bool | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[None]]: ...
 
 
@@ -49,8 +48,7 @@ def connect(
     router: Router[S],
     ssl: SSLContext | bool | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]: ...
 
 
@@ -61,8 +59,7 @@ def connect(
     router: Router[S] | None = None,
     ssl: SSLContext | bool | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]:
     """Connect to a server over TCP: `await connect(...)` or `async with connect(...)`.
 
@@ -77,8 +74,7 @@ def connect(
             the system's authorities.
         server_hostname: the name that the server's certificate must have, if it isn't `host`; also
             for TLS that begins later, by `Connection.start_tls` or the server's.
-        limits: how much the peer can make this side hold.
-        drain_timeout: seconds that responders may go on when the connection is closed.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: nothing listens there, or the name is unknown.
@@ -89,8 +85,7 @@ def connect(
     async def open_connection() -> Connection[S]:
         connection = Connection(
             router,
-            limits=limits,
-            drain_timeout=drain_timeout,
+            **options,
             server_hostname=server_hostname or host,
         )
         await asyncio.get_running_loop().create_connection(
@@ -112,8 +107,7 @@ def connect_unix(
     router: None = None,
     ssl: SSLContext | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[None]]: ...
 
 
@@ -124,8 +118,7 @@ def connect_unix(
     router: Router[S],
     ssl: SSLContext | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]: ...
 
 
@@ -135,8 +128,7 @@ def connect_unix(
     router: Router[S] | None = None,
     ssl: SSLContext | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]:
     """Connect to a server over a Unix socket. Everything else is as with `connect`.
 
@@ -146,8 +138,7 @@ def connect_unix(
         ssl: a client's context for TLS.
         server_hostname: the name that the server's certificate must have; needed with `ssl`. Also
             for TLS that begins later.
-        limits: how much the peer can make this side hold.
-        drain_timeout: seconds that responders may go on when the connection is closed.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: nothing listens there.
@@ -156,9 +147,7 @@ def connect_unix(
     """
 
     async def open_connection() -> Connection[S]:
-        connection = Connection(
-            router, limits=limits, drain_timeout=drain_timeout, server_hostname=server_hostname
-        )
+        connection = Connection(router, **options, server_hostname=server_hostname)
         protocol = LinkProtocol(connection)
         if ssl is None:
             await open_unix_transport(protocol, os.fspath(path))

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, cast
 
 from typing_extensions import TypeVar
 
-from typed_amp.box import ANSWER, ERROR, Limits, printable
+from typed_amp.box import ANSWER, ERROR, printable
 from typed_amp.calls import Attached
 from typed_amp.errors import (
     DecodeError,
     EncodeError,
 )
+from typed_amp.limits import Limits
 from typed_amp.link import Link
+from typed_amp.options import DRAIN_TIMEOUT
 from typed_amp.raw import encode_raw, raw_head
 from typed_amp.router import Router
 from typed_amp.signature import remote_error
@@ -35,15 +37,12 @@ if TYPE_CHECKING:
     from typed_amp.signature import Signature
     from typed_amp.transitions import SwitchProtocol
 
-__all__ = ["DRAIN_TIMEOUT", "Connection"]
+__all__ = ["Connection"]
 
 P = ParamSpec("P")
 Q = TypeVar("Q", bound=asyncio.BaseProtocol)
 R = TypeVar("R")
 S = TypeVar("S", default=None)
-
-DRAIN_TIMEOUT: Final = 10.0
-"""How many seconds a responder may go on when its connection is closed, unless told otherwise."""
 
 
 class Connection(Generic[S]):

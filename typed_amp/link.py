@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast
 from typing_extensions import TypeVar
 
 from typed_amp.addresses import address_of, shown
-from typed_amp.box import BoxReader, Limits
+from typed_amp.box import BoxReader
 from typed_amp.calls import Calls, Waiter
 from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typed_amp.connection import Connection
+    from typed_amp.limits import Limits
     from typed_amp.router import Router
 
 __all__ = ["Link", "LinkProtocol"]

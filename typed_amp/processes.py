@@ -9,10 +9,10 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Final, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
 from typed_amp.child_process import ChildProcess
-from typed_amp.connection import DRAIN_TIMEOUT, Connection
+from typed_amp.connection import Connection
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
 from typed_amp.pipe_transport import join_pipes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from typed_amp.box import Limits
+    from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
 __all__ = ["KILL_TIMEOUT", "ProcessConnection", "connect_process"]
@@ -44,12 +44,10 @@ class ProcessConnection(Connection[S]):
         self,
         child: ChildProcess,
         router: Router[S] | None,
-        *,
-        limits: Limits | None,
-        drain_timeout: float,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
         peer = f"{child.title} (process {child.process_id})"
-        super().__init__(router, limits=limits, drain_timeout=drain_timeout, peer=peer)
+        super().__init__(router, peer=peer, **options)
         self._child = child
         self._link.exit_status = lambda: child.exit_status
 
@@ -84,9 +82,8 @@ def connect_process(
     router: None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
     kill_timeout: float = KILL_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[ProcessConnection[None]]: ...
 
 
@@ -99,9 +96,8 @@ def connect_process(
     router: Router[S],
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
     kill_timeout: float = KILL_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[ProcessConnection[S]]: ...
 
 
@@ -113,9 +109,8 @@ def connect_process(
     router: Router[S] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
     kill_timeout: float = KILL_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[ProcessConnection[S]]:
     """Start a program and speak AMP with it over pipes: `async with connect_process(...)`.
 
@@ -136,8 +131,7 @@ def connect_process(
         router: answers what the process asks.
         env: its environment; ours, if left out.
         cwd: the directory that it works in; ours, if left out.
-        limits: how much the process can make this side hold.
-        drain_timeout: seconds that responders may go on when the connection is closed.
+        options: see `ConnectionOptions`.
         kill_timeout: seconds that the process may go on when its pipes are closed, and again when
             it was sent a SIGTERM.
 
@@ -155,7 +149,7 @@ def connect_process(
     async def open_connection() -> ProcessConnection[S]:
         argv = program, *arguments
         child = await ChildProcess.start(argv, fds, env=env, cwd=cwd, kill_timeout=kill_timeout)
-        connection = ProcessConnection(child, router, limits=limits, drain_timeout=drain_timeout)
+        connection = ProcessConnection(child, router, **options)
         try:
             await join_pipes(
                 LinkProtocol(connection),

@@ -15,9 +15,9 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
-from typed_amp.connection import DRAIN_TIMEOUT, Connection
+from typed_amp.connection import Connection
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
 from typed_amp.pipe_transport import join_pipes
@@ -25,7 +25,7 @@ from typed_amp.pipe_transport import join_pipes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typed_amp.box import Limits
+    from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
 __all__ = ["serve_fds", "serve_stdio"]
@@ -35,9 +35,7 @@ S = TypeVar("S", default=None)
 
 def serve_stdio(
     router: Router[S],
-    *,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]:
     """Speak AMP over standard input and output, with whoever started this program.
 
@@ -55,8 +53,7 @@ def serve_stdio(
 
     Args:
         router: answers what the peer asks.
-        limits: how much the peer can make this side hold.
-        drain_timeout: seconds that responders may go on when the connection is closed.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: one of the descriptors is closed.
@@ -71,10 +68,9 @@ def serve_stdio(
             return await _open(
                 router,
                 *streams.duplicates(),
-                limits,
-                drain_timeout,
                 peer="standard input and output",
                 on_ended=streams.put_back,
+                **options,
             )
         except BaseException:
             streams.put_back()
@@ -87,9 +83,7 @@ def serve_fds(
     router: Router[S],
     read_fd: int,
     write_fd: int,
-    *,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]:
     """Speak AMP over two descriptors, with whoever started this program.
 
@@ -101,8 +95,7 @@ def serve_fds(
         router: answers what the peer asks.
         read_fd: the descriptor to read from. ampoule's children use 3.
         write_fd: the descriptor to write to, 4 for ampoule's; for a socket the same.
-        limits: how much the peer can make this side hold.
-        drain_timeout: seconds that responders may go on when the connection is closed.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: one of the descriptors is closed.
@@ -113,7 +106,7 @@ def serve_fds(
     async def open_connection() -> Connection[S]:
         _check(read_fd, write_fd)
         peer = f"descriptors {read_fd} and {write_fd}"
-        return await _open(router, read_fd, write_fd, limits, drain_timeout, peer=peer)
+        return await _open(router, read_fd, write_fd, peer=peer, **options)
 
     return Opening(open_connection())
 
@@ -122,16 +115,14 @@ async def _open(
     router: Router[S],
     read_fd: int,
     write_fd: int,
-    limits: Limits | None,
-    drain_timeout: float,
     *,
     peer: str,
     on_ended: Callable[[], None] | None = None,
+    **options: Unpack[ConnectionOptions],
 ) -> Connection[S]:
     connection = Connection(
         router,
-        limits=limits,
-        drain_timeout=drain_timeout,
+        **options,
         is_server=True,
         on_ended=None if on_ended is None else lambda _: on_ended(),
         peer=peer,

@@ -11,9 +11,9 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
-from typed_amp.connection import DRAIN_TIMEOUT, Connection
+from typed_amp.connection import Connection
 from typed_amp.descriptors import close_descriptors
 from typed_amp.link import LinkProtocol
 from typed_amp.tls import feed_protocol
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from contextlib import AbstractAsyncContextManager
 
-    from typed_amp.box import Limits
+    from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
 __all__ = ["MemoryTransport", "connection_pair"]
@@ -36,8 +36,7 @@ def connection_pair(
     router: Router[S],
     *,
     client_router: None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> AbstractAsyncContextManager[tuple[Connection[None], Connection[S]]]: ...
 
 
@@ -46,8 +45,7 @@ def connection_pair(
     router: Router[S],
     *,
     client_router: Router[T],
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> AbstractAsyncContextManager[tuple[Connection[T], Connection[S]]]: ...
 
 
@@ -55,8 +53,7 @@ def connection_pair(
     router: Router[S],
     *,
     client_router: Router[T] | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> AbstractAsyncContextManager[tuple[Connection[T], Connection[S]]]:
     """Join two connections; both are closed at the end.
 
@@ -68,8 +65,7 @@ def connection_pair(
     Args:
         router: answers what the first of the two, the client, calls.
         client_router: answers what the second, the server, calls.
-        limits: how much each can make the other hold.
-        drain_timeout: seconds that responders may go on when their connection is closed.
+        options: see `ConnectionOptions`.
 
     Returns:
         A context manager that gives the client's end and the server's.
@@ -77,18 +73,17 @@ def connection_pair(
     Raises:
         ConnectionLostError: a hook of `Router.on_connect` failed.
     """
-    return _connection_pair(router, client_router, limits, drain_timeout)
+    return _connection_pair(router, client_router, **options)
 
 
 @asynccontextmanager
 async def _connection_pair(
     router: Router[S],
     client_router: Router[T] | None,
-    limits: Limits | None,
-    drain_timeout: float,
+    **options: Unpack[ConnectionOptions],
 ) -> AsyncGenerator[tuple[Connection[T], Connection[S]], None]:
-    client = Connection(client_router, limits=limits, drain_timeout=drain_timeout)
-    server = Connection(router, limits=limits, drain_timeout=drain_timeout, is_server=True)
+    client = Connection(client_router, **options)
+    server = Connection(router, is_server=True, **options)
     transports = MemoryTransport(client), MemoryTransport(server)
     for transport, peer in zip(transports, reversed(transports), strict=True):
         transport.join(peer)
