@@ -14,10 +14,13 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from typing_extensions import Unpack
+
 from typed_amp import (
     Box,
     BoxReader,
     Connection,
+    ConnectionOptions,
     Limits,
     Router,
     Server,
@@ -287,11 +290,15 @@ async def raw_client(server: Server[Any]) -> AsyncIterator[RawPeer]:
 
 @asynccontextmanager
 async def raw_client_of(
-    router: Router[S], *, limits: Limits | None = None, drain_timeout: float = 0
+    router: Router[S], **options: Unpack[ConnectionOptions]
 ) -> AsyncIterator[tuple[RawPeer, Connection[S]]]:
-    """Serve a router to one raw peer; gives the peer and our end."""
+    """Serve a router to one raw peer, with no time to drain unless told otherwise.
+
+    Gives the peer and our end.
+    """
+    options = {"drain_timeout": 0, **options}
     async with (
-        serve(router, HOST, 0, limits=limits, drain_timeout=drain_timeout) as server,
+        serve(router, HOST, 0, **options) as server,
         raw_client(server) as peer,
     ):
         await until(lambda: server.connections)
@@ -301,9 +308,13 @@ async def raw_client_of(
 
 @asynccontextmanager
 async def raw_server_of(
-    router: Router[Any] | None = None, *, limits: Limits | None = None, drain_timeout: float = 0
+    router: Router[Any] | None = None, **options: Unpack[ConnectionOptions]
 ) -> AsyncIterator[tuple[Connection[Any], RawPeer]]:
-    """Connect to a raw peer; gives our end and the peer."""
+    """Connect to a raw peer; gives our end and the peer.
+
+    Plain AMP, and no time to drain, unless told otherwise.
+    """
+    plain: ConnectionOptions = {"extensions": False, "drain_timeout": 0, **options}
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         listener.bind((HOST, 0))
@@ -314,8 +325,7 @@ async def raw_server_of(
             HOST,
             listener.getsockname()[1],
             router=router or Router(),
-            limits=limits,
-            drain_timeout=drain_timeout,
+            **plain,
         ) as connection:
             sock, _ = await loop.sock_accept(listener)
             with sock:

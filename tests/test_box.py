@@ -321,7 +321,7 @@ def test_reader_never_holds_more_than_one_box_within_the_limits(
 
 def test_default_limits_are_the_documented_ones() -> None:
     assert Limits() == Limits(
-        max_box_bytes=4 * 1024 * 1024, max_keys=1_024, max_held_bytes=64 * 1024 * 1024
+        max_box_bytes=4 * 1024 * 1024, max_keys=1_024, max_held_bytes=16 * 1024 * 1024
     )
     values = [b"v" * MAX_VALUE_LENGTH] * 60
     box = {b"%d" % i: value for i, value in enumerate(values)}
@@ -499,15 +499,19 @@ class CountingReader(BoxReader):
         self.looks = 0
         self.looked_through = 0
 
-    def _parse(self, data: bytes, until: Callable[[Box], bool] | None) -> list[Box]:
+    def _parse(
+        self, data: bytes, position: int, until: Callable[[Box], bool] | None, most: int
+    ) -> list[Box]:
         self.looks += 1
         self.looked_through += len(data)
-        return super()._parse(data, until)
+        return super()._parse(data, position, until, most)
 
-    def _parse_segmented(self, data: bytes, until: Callable[[Box], bool] | None) -> list[Box]:
+    def _parse_segmented(
+        self, data: bytes, position: int, until: Callable[[Box], bool] | None, most: int
+    ) -> list[Box]:
         self.looks += 1
         self.looked_through += len(data)
-        return super()._parse_segmented(data, until)
+        return super()._parse_segmented(data, position, until, most)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ async def test_call_that_waits_for_its_answer() -> None:
         tag = (await peer.receive())[b"_ask"]
         await cancel(call)
         assert connection._link.dialogue.pending == 0
-        # The peer is told nothing, and its late answer is a stray.
+        # A plain peer is told nothing, and its late answer is ignored.
         await peer.send({b"_answer": tag, b"text": b"late"})
         again = asyncio.create_task(connection.call(Repeat(text="ab")))
         box = await peer.receive()
@@ -56,7 +56,7 @@ async def test_call_that_waits_for_its_answer() -> None:
         assert box[b"_ask"] != tag
         await peer.send({b"_answer": box[b"_ask"], b"text": b"ab"})
         assert await again == Text(text="ab")
-        assert connection._link.dialogue.strays == 1
+        assert connection._link.dialogue.late == 1
 
 
 async def test_call_whose_answer_is_here_already() -> None:

@@ -182,7 +182,11 @@ def test_attributes_are_the_documented_ones() -> None:
         "limit": 255,
         "rule": "AMP carries at most 255",
     }
-    assert vars(DecodeError("no", ("a", 1))) == {"reason": "no", "location": ("a", 1)}
+    assert vars(DecodeError("no", ("a", 1))) == {
+        "reason": "no",
+        "location": ("a", 1),
+        "errors": [{"type": "undecodable", "loc": ("a", 1), "msg": "no"}],
+    }
     assert vars(ProtocolViolationError("no", 7, [{b"k": b""}])) == {
         "reason": "no",
         "offset": 7,
@@ -194,7 +198,11 @@ def test_attributes_are_the_documented_ones() -> None:
         "exit_status": 3,
     }
     assert ConnectionLostError("gone").exit_status is None
-    assert vars(CallTimeoutError("Buy", 3)) == {"command": "Buy", "timeout": 3}
+    assert vars(CallTimeoutError("Buy", 3, "shop:1")) == {
+        "command": "Buy",
+        "timeout": 3,
+        "peer": "shop:1",
+    }
     assert vars(RemoteAmpError("NO", "no", {b"k": b""})) == {
         "code": "NO",
         "description": "no",

@@ -442,7 +442,7 @@ async def test_half_closed_by_the_client() -> None:
     ask = encode_box({b"_ask": b"1", b"_command": b"Wait", b"key": b"0"})
     async with served(work) as (_, proxy, _):
         proxy.script(to_server=is_at(len(ask), HalfClose))
-        async with connect(HOST, proxy.port) as client:
+        async with connect(HOST, proxy.port, extensions=False) as client:
             with pytest.raises(ConnectionLostError, match="the peer closed it"):
                 await client.call(Wait())
             await client.wait_closed()

@@ -12,16 +12,18 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["errors", "limits"],
+    ["details", "limits"],
+    ["errors"],
     ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
-    ["codecs", "capture", "large", "python_source", "unix_transport"],
+    ["codecs", "capture", "deadlines", "large", "python_source", "unix_transport"],
     ["descriptors", "unix_socket"],
-    ["options", "annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
+    ["options", "annotations", "descriptor_exchange", "plan", "twisted_fields"],
     ["planning"],
     ["command_error"],
     ["signature"],
     ["command", "raw"],
-    ["router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
+    ["router", "dialogue", "extensions", "from_twisted", "transcript", "transitions", "writer"],
+    ["calls", "watchdog"],
     ["handover", "rendering", "responses"],
     ["link"],
     ["connection"],
@@ -31,7 +33,7 @@ LAYERS = [
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
-PURE = ["addresses", "box", "capture", "dialogue", "errors", "large", "limits"]
+PURE = ["addresses", "box", "capture", "details", "dialogue", "errors", "large", "limits"]
 """What can be fuzzed alone, compiled, and used under any transport."""
 
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

@@ -92,7 +92,7 @@ class Receiver(asyncio.Protocol):
 
 
 async def test_a_transport_takes_another_protocol() -> None:
-    async with connection_pair(Router()) as (client, server):
+    async with connection_pair(Router(), extensions=False) as (client, server):
         transport, receiver = transport_of(server), Receiver()
         transport.set_protocol(receiver)
         assert transport.get_protocol() is receiver

@@ -6,7 +6,9 @@ from typed_amp.codecs import Codec, Json
 from typed_amp.command import Command
 from typed_amp.command_error import CommandError
 from typed_amp.connection import Connection
+from typed_amp.deadlines import remaining_time
 from typed_amp.descriptors import Descriptor
+from typed_amp.details import ErrorDetail
 from typed_amp.errors import (
     AmpError,
     CallTimeoutError,
@@ -48,6 +50,7 @@ __all__ = [
     "DefinitionError",
     "Descriptor",
     "EncodeError",
+    "ErrorDetail",
     "InvalidArgumentsError",
     "Json",
     "Key",
@@ -69,6 +72,7 @@ __all__ = [
     "connect_process",
     "connect_unix",
     "encode_box",
+    "remaining_time",
     "run",
     "serve",
     "serve_fds",

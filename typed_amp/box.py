@@ -14,8 +14,10 @@ Keys have 1 to 255 bytes, values 0 to 65,535 (https://amp-protocol.net; Twisted'
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from typed_amp.details import ERROR_DETAILS
 from typed_amp.errors import DecodeError, EncodeError, ProtocolViolationError, TooLongError
 from typed_amp.limits import Limits
 
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWER",
     "ASK",
+    "BUSY",
+    "CANCELLED",
     "CLOSING",
     "COMMAND",
+    "DEADLINE",
     "ERROR",
     "ERROR_CODE",
     "ERROR_DESCRIPTION",
@@ -34,6 +39,7 @@ __all__ = [
     "MAX_KEY_LENGTH",
     "MAX_VALUE_LENGTH",
     "RESERVED_KEYS",
+    "TIMEOUT",
     "UNHANDLED",
     "UNKNOWN",
     "Box",
@@ -58,10 +64,20 @@ UNHANDLED: Final = b"UNHANDLED"
 UNKNOWN: Final = b"UNKNOWN"
 INVALID_ARGUMENTS: Final = b"INVALID_ARGUMENTS"
 CLOSING: Final = b"CLOSING"
+BUSY: Final = b"BUSY"
+CANCELLED: Final = b"CANCELLED"
+TIMEOUT: Final = b"TIMEOUT"
 """Values of `_error_code` that belong to the protocol. The first two are Twisted's."""
 
+DEADLINE: Final = b"_deadline"
+"""The key of an ask in which a typed_amp program says how long it waits."""
+
 RESERVED_KEYS: Final = frozenset(
-    {ASK, ANSWER, COMMAND, ERROR, ERROR_CODE, ERROR_DESCRIPTION, b"_route"}
+    {
+        *(ASK, ANSWER, COMMAND, ERROR, ERROR_CODE, ERROR_DESCRIPTION),
+        *(DEADLINE, ERROR_DETAILS),
+        b"_route",
+    }
 )
 """Keys that belong to the protocol: no field may use them.
 
@@ -186,6 +202,8 @@ class BoxReader:
     """
 
     __slots__ = (
+        "_ahead",
+        "_ahead_from",
         "_box",
         "_box_offset",
         "_held",
@@ -207,6 +225,9 @@ class BoxReader:
         """What arrived of the next pair."""
         self._needed = 0
         """How many bytes must be held before it is worth looking at them."""
+        self._ahead = b""
+        self._ahead_from = 0
+        """Where in these bytes the boxes begin that were too many for one `feed`."""
         self._read_bytes = 0
         """How many bytes of the stream have become pairs or ends of boxes."""
         self._box_offset = 0
@@ -223,7 +244,17 @@ class BoxReader:
     @property
     def offset(self) -> int:
         """How many bytes were fed up to now."""
-        return self._read_bytes + len(self._held)
+        return self._read_bytes + len(self._held) + len(self._ahead) - self._ahead_from
+
+    @property
+    def box_offset(self) -> int:
+        """Where in the stream the box begins that is not complete yet, or comes next."""
+        return self._box_offset
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are bytes that it has not looked at, since it gave `most` boxes."""
+        return bool(self._ahead)
 
     @property
     def pending_bytes(self) -> int:
@@ -234,6 +265,7 @@ class BoxReader:
         self,
         data: bytes | bytearray | memoryview,
         until: Callable[[Box], bool] | None = None,
+        most: int = sys.maxsize,
     ) -> list[Box]:
         """Take the next bytes of the stream and return the boxes that they complete.
 
@@ -241,6 +273,8 @@ class BoxReader:
             data: the bytes.
             until: asked about each box in turn; the reader stops behind the first for which it
                 returns true, since what follows may not be AMP.
+            most: how many boxes to return at the most. If `has_more` says that there are bytes
+                left, `feed(b"")` goes on with them.
 
         Raises:
             ProtocolViolationError: the bytes are not AMP or go beyond the limits. `boxes` of the
@@ -252,7 +286,17 @@ class BoxReader:
         if self.is_stopped:
             self._held += data
             return []
-        if self._held:
+        position = 0
+        if self._ahead:
+            position = self._ahead_from
+            if data:
+                data = self._ahead[position:] + data
+                position = 0
+            else:
+                data = self._ahead
+            self._ahead = b""
+            self._ahead_from = 0
+        elif self._held:
             self._held += data
             if len(self._held) < self._needed:
                 return []
@@ -261,8 +305,8 @@ class BoxReader:
         elif not isinstance(data, bytes):
             data = bytes(data)
         if self._is_segmented:
-            return self._parse_segmented(data, until)
-        return self._parse(data, until)
+            return self._parse_segmented(data, position, until, most)
+        return self._parse(data, position, until, most)
 
     def resume(self) -> None:
         """Go on after a stop; `feed(b"")` gives the boxes that are there by now."""
@@ -277,13 +321,16 @@ class BoxReader:
         self._box_offset = self._read_bytes
         return rest
 
-    def _parse(self, data: bytes, until: Callable[[Box], bool] | None) -> list[Box]:
+    def _parse(
+        self, data: bytes, position: int, until: Callable[[Box], bool] | None, most: int
+    ) -> list[Box]:
         # The hot loop of the library: locals only, one pair a turn, no calls but the slices.
         boxes: list[Box] = []
         box = self._box
-        position = 0
         end = len(data)
-        start = self._box_offset - self._read_bytes  # of this box, within data; negative: before
+        # Where data begins in the stream, and this box in data; before it, if that is negative.
+        origin = self._read_bytes - position
+        start = self._box_offset - origin
         max_keys = self._limits.max_keys
         max_box_bytes = self._limits.max_box_bytes
         needed = 2
@@ -292,7 +339,7 @@ class BoxReader:
             if not key_length:
                 position += 2
                 if not box:
-                    return self._violated("a box without any key", start, boxes)
+                    return self._violated("a box without any key", origin + start, boxes)
                 boxes.append(box)
                 start = position
                 if until is not None and until(box):
@@ -300,12 +347,14 @@ class BoxReader:
                     self.is_stopped = True
                     break
                 box = {}
+                if len(boxes) == most:
+                    break
                 continue
             if key_length > MAX_KEY_LENGTH:
                 return self._violated(
                     f"a key of {key_length:,} bytes, where AMP allows {MAX_KEY_LENGTH}: this is"
                     " not AMP",
-                    start,
+                    origin + start,
                     boxes,
                 )
             key_end = position + 2 + key_length
@@ -314,7 +363,7 @@ class BoxReader:
                 if value_start + 2 - start > max_box_bytes:
                     return self._violated(
                         f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
-                        start,
+                        origin + start,
                         boxes,
                     )
                 needed = value_start - position
@@ -324,7 +373,7 @@ class BoxReader:
             if value_end + 2 - start > max_box_bytes:
                 return self._violated(
                     f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
-                    start,
+                    origin + start,
                     boxes,
                 )
             if value_end > end:
@@ -332,29 +381,35 @@ class BoxReader:
                 break
             key = data[position + 2 : key_end]
             if key in box:
-                return self._violated(f"the key {printable(key)} twice in one box", start, boxes)
+                return self._violated(
+                    f"the key {printable(key)} twice in one box", origin + start, boxes
+                )
             if len(box) == max_keys:
                 return self._violated(
-                    f"a box of more than {max_keys:,} keys (Limits.max_keys)", start, boxes
+                    f"a box of more than {max_keys:,} keys (Limits.max_keys)", origin + start, boxes
                 )
             box[key] = data[value_start:value_end]
             position = value_end
-        if position < end:
+        if position < end and len(boxes) == most and not self.is_stopped:
+            self._ahead, self._ahead_from = data, position
+        elif position < end:
             self._held += data[position:] if position else data
             self._needed = needed
         self._box = box
-        self._box_offset = self._read_bytes + start
-        self._read_bytes += position
+        self._box_offset = origin + start
+        self._read_bytes = origin + position
         return boxes
 
-    def _parse_segmented(self, data: bytes, until: Callable[[Box], bool] | None) -> list[Box]:
+    def _parse_segmented(
+        self, data: bytes, position: int, until: Callable[[Box], bool] | None, most: int
+    ) -> list[Box]:
         # A key is an item, and so is each segment of its value: lengths with bytes behind them.
         boxes: list[Box] = []
         box = self._box
         key = self._key
-        position = 0
         end = len(data)
-        start = self._box_offset - self._read_bytes
+        origin = self._read_bytes - position
+        start = self._box_offset - origin
         max_keys = self._limits.max_keys
         max_box_bytes = self._limits.max_box_bytes
         needed = 2
@@ -364,7 +419,7 @@ class BoxReader:
             if key is None and not length:
                 position = item_end
                 if not box:
-                    return self._violated("a box without any key", start, boxes)
+                    return self._violated("a box without any key", origin + start, boxes)
                 boxes.append(box)
                 start = position
                 if until is not None and until(box):
@@ -373,12 +428,14 @@ class BoxReader:
                     needed = 0
                     break
                 box = {}
+                if len(boxes) == most:
+                    break
                 continue
             if key is None and length > MAX_KEY_LENGTH:
                 return self._violated(
                     f"a key of {length:,} bytes, where AMP allows {MAX_KEY_LENGTH}: this is not"
                     " AMP",
-                    start,
+                    origin + start,
                     boxes,
                 )
             # Behind a key and a full segment a length follows at the least, and the box's end.
@@ -386,7 +443,7 @@ class BoxReader:
             if item_end + least - start > max_box_bytes:
                 return self._violated(
                     f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
-                    start,
+                    origin + start,
                     boxes,
                 )
             if item_end > end:
@@ -401,25 +458,28 @@ class BoxReader:
             if length == MAX_VALUE_LENGTH:
                 continue
             if key in box:
-                return self._violated(f"the key {printable(key)} twice in one box", start, boxes)
+                return self._violated(
+                    f"the key {printable(key)} twice in one box", origin + start, boxes
+                )
             if len(box) == max_keys:
                 return self._violated(
-                    f"a box of more than {max_keys:,} keys (Limits.max_keys)", start, boxes
+                    f"a box of more than {max_keys:,} keys (Limits.max_keys)", origin + start, boxes
                 )
             box[key] = b"".join(self._segments)
             self._segments.clear()
             key = None
-        if position < end:
+        if position < end and len(boxes) == most and not self.is_stopped:
+            self._ahead, self._ahead_from = data, position
+        elif position < end:
             self._held += data[position:] if position else data
             self._needed = needed
         self._key = key
         self._box = box
-        self._box_offset = self._read_bytes + start
-        self._read_bytes += position
+        self._box_offset = origin + start
+        self._read_bytes = origin + position
         return boxes
 
-    def _violated(self, reason: str, start: int, boxes: list[Box]) -> list[Box]:
-        offset = self._read_bytes + start
+    def _violated(self, reason: str, offset: int, boxes: list[Box]) -> list[Box]:
         self._violation = ProtocolViolationError(reason, offset)
         self._box = {}
         self._segments = []

@@ -7,18 +7,23 @@ none. What gives up waiting leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from typed_amp.box import ERROR
+from typed_amp.box import CLOSING, DEADLINE, ERROR, encode_pairs
+from typed_amp.deadlines import encode_deadline, time_for
 from typed_amp.descriptors import close_descriptors
-from typed_amp.errors import CallTimeoutError, ConnectionLostError, TooLongError
+from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError, TooLongError
+from typed_amp.extensions import Cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from typed_amp.box import Box
+    from typed_amp.command import Command
     from typed_amp.dialogue import Answered, Dialogue
+    from typed_amp.extensions import Extensions
     from typed_amp.writer import BoxWriter
 
 __all__ = ["Attached", "Calls", "Waiter", "resolve", "too_long_box"]
@@ -36,6 +41,8 @@ class Attached(NamedTuple):
     descriptors: list[int]
 
 
+_CANCEL: Final = Cancel.__amp_signature__()
+
 Waiter: TypeAlias = "asyncio.Future[Box | Attached | Exception]"
 """What a call awaits: the answer, or why there is none.
 
@@ -49,6 +56,9 @@ class Calls:
     Args:
         dialogue: gives tags, and knows which answer belongs to which ask.
         max_box_bytes: how long a box may be.
+        call_timeout: the seconds of calls that are given none; None for ever.
+        extensions: says what the peer wants to know.
+        peer: gives what messages call the peer.
         lost: makes the error of a call that can't be answered any more, given the call's name.
         on_ask: called when an answer is waited for.
     """
@@ -58,11 +68,17 @@ class Calls:
         dialogue: Dialogue[Waiter],
         *,
         max_box_bytes: int,
+        call_timeout: float | None,
+        extensions: Extensions,
+        peer: Callable[[], str],
         lost: Callable[[str], ConnectionLostError],
         on_ask: Callable[[], None],
     ) -> None:
         self._dialogue = dialogue
         self._max_box_bytes = max_box_bytes
+        self._call_timeout = call_timeout
+        self._extensions = extensions
+        self._peer = peer
         self._lost = lost
         self._on_ask = on_ask
         self._loop = asyncio.get_running_loop()
@@ -71,8 +87,12 @@ class Calls:
         """Those that want no answer, and wait for the transport."""
         self._decoders: dict[Waiter, Callable[[Box], Attached | Exception]] = {}
         """Of those whose answer is more than its box."""
+        self.made: int = 0
+        """How many there were."""
         self.is_ended: bool = False
         """Whether every call fails from now on."""
+        self.is_refused: bool = False
+        """Whether the peer has said that it refuses what is asked from now on."""
 
     def begin(self, writer: BoxWriter) -> None:
         """There is a transport to write to."""
@@ -93,19 +113,19 @@ class Calls:
             head: the pair with the command's name, already written.
             encode: writes the value and the end of the box behind pairs already written.
             value: the command.
-            timeout: seconds to wait, those for the transport included; None for ever.
+            timeout: seconds to wait, those for the transport included; see `time_for`.
 
         Raises:
             CallTimeoutError: the time is over.
             ConnectionLostError: the connection has ended, or did so meanwhile.
+            RemoteAmpError: the peer is closing; nothing was sent.
             TooLongError: the box is longer than it may be; nothing was sent.
             Exception: what `encode` raises; nothing was sent.
         """
-        if self.is_ended:
-            raise self._lost(title)
+        timeout = self.check(title, timeout)
         dialogue = self._dialogue
         tag = dialogue.new_tag()
-        data = self._encoded(title, encode, value, _ask_head(tag, head))
+        data = self._encoded(title, encode, value, self._ask_head(tag, head, timeout))
         waiter: Waiter = self._loop.create_future()
         dialogue.ask(tag, waiter)
         self._writer.write_ask(waiter, data)
@@ -118,7 +138,7 @@ class Calls:
         Raises:
             ConnectionLostError: the connection has ended, or did so meanwhile.
         """
-        await self.tell(title, b"", _nothing, None, None)
+        await self.tell(title, b"", _nothing, None, math.inf)
 
     async def ask_alone(
         self,
@@ -133,8 +153,7 @@ class Calls:
         To be called when it is this call's `turn`. Everything else is as with `ask`, but that
         `on_written` is called with the ask's tag before anything else can be written.
         """
-        if self.is_ended:
-            raise self._lost(title)
+        self.check(title, math.inf)
         tag = self._dialogue.new_tag()
         data = self._encoded(title, encode, value, _ask_head(tag, head))
         waiter: Waiter = self._loop.create_future()
@@ -157,8 +176,7 @@ class Calls:
 
         Everything else is as with `ask`.
         """
-        if self.is_ended:
-            raise self._lost(title)
+        timeout = self.check(title, timeout)
         data = self._encoded(title, encode, value, head)
         waiter: Waiter = self._loop.create_future()
         if self._writer.write_ask(waiter, data, partial(resolve, waiter, {})):
@@ -190,17 +208,16 @@ class Calls:
             head: the pair with the command's name, already written.
             encode: writes the value; nothing else is written between that and its box.
             value: the command.
-            timeout: seconds to wait; None for ever.
+            timeout: seconds to wait; see `time_for`.
             requires_answer: whether to wait for an answer.
             decode: reads the answer when it arrives, before anything else is read.
         """
-        if self.is_ended:
-            raise self._lost(title)
+        timeout = self.check(title, timeout)
         waiter: Waiter = self._loop.create_future()
         tag = None
         if requires_answer:
             tag = self._dialogue.new_tag()
-            head = _ask_head(tag, head)
+            head = self._ask_head(tag, head, timeout)
             self._dialogue.ask(tag, waiter)
         else:
             self._untold.add(waiter)
@@ -230,6 +247,23 @@ class Calls:
             self._untold.discard(waiter)
             self._decoders.pop(waiter, None)
 
+    def ask_aside(self, command: Command[Any], tag: bytes | None = None) -> Waiter:
+        """Ask a built-in command, at once, whoever else waits for the transport.
+
+        Args:
+            command: the command, one that requires an answer.
+            tag: the tag, if it is to be a certain one.
+
+        Returns:
+            What will have the answer's box as its result, or a `ConnectionLostError`.
+        """
+        signature = command.__amp_signature__()
+        tag = tag or self._dialogue.new_tag()
+        waiter: Waiter = self._loop.create_future()
+        self._dialogue.ask(tag, waiter, is_aside=True)
+        self._writer.write(signature.arguments.encode(command, _ask_head(tag, signature.head)))
+        return waiter
+
     def answered(self, event: Answered[Waiter]) -> None:
         """Pass an answer on to the call that waits for it."""
         waiter, box = event
@@ -243,6 +277,13 @@ class Calls:
             waiter.set_result(result)
         elif isinstance(result, Attached):  # the call gave up in this very turn
             close_descriptors(result.descriptors)
+
+    def refused(self) -> None:
+        """The peer refuses what it is asked from now on, and so what was not sent yet."""
+        self.is_refused = True
+        unsent: list[Any] = self._writer.held()
+        for waiter in unsent:
+            resolve(waiter, self._refusal())
 
     def end(self) -> None:
         """Wake everybody whose call can't succeed any more; later calls fail at once."""
@@ -264,8 +305,7 @@ class Calls:
     ) -> Any:
         timer = None
         if timeout is not None:
-            error = CallTimeoutError(title, timeout)
-            timer = self._loop.call_later(timeout, resolve, waiter, error)
+            timer = self._loop.call_later(timeout, self._expire, waiter, title, timeout)
         try:
             result = await waiter
         except BaseException:
@@ -283,10 +323,50 @@ class Calls:
         self._give_up(waiter, tag)
         raise self._lost(title) if isinstance(result, ConnectionLostError) else result
 
+    def _expire(self, waiter: Waiter, title: str, timeout: float) -> None:
+        resolve(waiter, self.timed_out(title, timeout))
+
     def _give_up(self, waiter: Waiter, tag: bytes | None) -> None:
         was_held = self._writer.withdraw(waiter)
-        if tag is not None:
-            self._dialogue.abandon(tag, is_sent=not was_held)
+        if tag is None or not self._dialogue.abandon(tag, is_sent=not was_held):
+            return
+        if self._extensions.has_cancel and not self.is_ended:
+            self._writer.write(_CANCEL.arguments.encode(Cancel(ask=tag), _CANCEL.head))
+
+    def check(self, title: str, timeout: float | None) -> float | None:
+        """Refuse a call that can't be answered any more; give the seconds that others have.
+
+        Args:
+            title: the command's name, for messages.
+            timeout: see `time_for`.
+
+        Raises:
+            ConnectionLostError: the connection has ended.
+            RemoteAmpError: the peer is closing.
+            CallTimeoutError: no time is left.
+        """
+        if self.is_ended:
+            raise self._lost(title)
+        if self.is_refused:
+            raise self._refusal()
+        self.made += 1
+        timeout = time_for(timeout, self._call_timeout)
+        if timeout is not None and timeout <= 0:
+            raise self.timed_out(title, timeout)
+        return timeout
+
+    def timed_out(self, title: str, timeout: float | None) -> CallTimeoutError:
+        """Make the error of a call that was not answered in time."""
+        timeout = timeout or self._call_timeout or 0.0
+        return CallTimeoutError(title, timeout, self._peer())
+
+    def _refusal(self) -> RemoteAmpError:
+        return RemoteAmpError(CLOSING.decode(), "the peer has said that it is closing")
+
+    def _ask_head(self, tag: bytes, head: bytes, timeout: float | None) -> bytes:
+        if timeout is None or not self._extensions.has_deadlines:
+            return _ask_head(tag, head)
+        return _ask_head(tag, encode_pairs({DEADLINE: encode_deadline(timeout)}) + head)
 
 
 def resolve(waiter: Waiter, result: Box | Exception) -> None:

@@ -33,6 +33,8 @@ from typed_amp.errors import DecodeError, EncodeError, TooLongError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from typed_amp.details import ErrorDetail
+
 __all__ = [
     "BooleanCodec",
     "BytesCodec",
@@ -401,7 +403,7 @@ class ListCodec(Codec[Any]):
             try:
                 elements.append(decode(data[start:position]))
             except DecodeError as error:
-                raise DecodeError(error.reason, (len(elements), *error.location)) from None
+                raise error.within(len(elements)) from None
         return self._collection_type(elements)
 
 
@@ -431,11 +433,13 @@ def decode_error(error: ValidationError) -> DecodeError:
     for detail in details:
         if detail["type"] in _TELLING:
             detail["msg"] = "Input should be one of the declared kinds"
-    if len(details) == 1:
-        return DecodeError(details[0]["msg"], details[0]["loc"])
-    return DecodeError(
-        "; ".join(str(DecodeError(detail["msg"], detail["loc"])) for detail in details)
-    )
+    errors: list[ErrorDetail] = [
+        {"type": detail["type"], "loc": detail["loc"], "msg": detail["msg"]} for detail in details
+    ]
+    if len(errors) == 1:
+        return DecodeError(errors[0]["msg"], errors[0]["loc"], errors)
+    reasons = (str(DecodeError(detail["msg"], detail["loc"])) for detail in errors)
+    return DecodeError("; ".join(reasons), (), errors)
 
 
 _TELLING: Final = ("union_tag_invalid",)

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, cast
 
 from typing_extensions import TypeVar
 
-from typed_amp.box import ANSWER, ERROR, printable
+from typed_amp.box import ANSWER, ERROR, ERROR_CODE, TIMEOUT, printable
 from typed_amp.calls import Attached
-from typed_amp.errors import (
-    DecodeError,
-    EncodeError,
-)
+from typed_amp.errors import DecodeError, EncodeError, RemoteAmpError
 from typed_amp.limits import Limits
 from typed_amp.link import Link
-from typed_amp.options import DRAIN_TIMEOUT
+from typed_amp.options import DRAIN_TIMEOUT, KEEPALIVE
 from typed_amp.raw import encode_raw, raw_head
 from typed_amp.router import Router
 from typed_amp.signature import remote_error
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
 
     from typed_amp.box import Box
     from typed_amp.command import Command
+    from typed_amp.responses import Budget
     from typed_amp.signature import Signature
     from typed_amp.transitions import SwitchProtocol
 
@@ -58,6 +56,10 @@ class Connection(Generic[S]):
         *,
         limits: Limits | None = None,
         drain_timeout: float = DRAIN_TIMEOUT,
+        call_timeout: float | None = None,
+        extensions: bool = True,
+        keepalive: float | None = KEEPALIVE,
+        budget: Budget | None = None,
         is_server: bool = False,
         server_hostname: str | None = None,
         on_opened: Callable[[Connection[S]], None] | None = None,
@@ -69,6 +71,10 @@ class Connection(Generic[S]):
             router or cast("Router[S]", Router()),
             limits=limits or Limits(),
             drain_timeout=drain_timeout,
+            call_timeout=call_timeout,
+            extensions=extensions,
+            keepalive=keepalive,
+            budget=budget,
             is_server=is_server,
             server_hostname=server_hostname,
             on_opened=on_opened,
@@ -109,7 +115,7 @@ class Connection(Generic[S]):
             return cast("R", None)
         box = await self._calls.ask(signature.title, signature.head, encode, command, timeout)
         if ERROR in box:
-            raise signature.error_from(box)
+            raise self._error_from(signature, box, timeout)
         answer: R = signature.decode_answer(box)
         return answer
 
@@ -143,9 +149,18 @@ class Connection(Generic[S]):
         if isinstance(result, Attached):
             return cast("R", result.value)
         if ERROR in result:
-            raise signature.error_from(result)
+            raise self._error_from(signature, result, timeout)
         answer: R = signature.decode_answer(result)
         return answer
+
+    def _error_from(
+        self, signature: Signature[Any, Any], box: Box, timeout: float | None
+    ) -> Exception:
+        error = signature.error_from(box)
+        is_over = self._link.extensions.has_deadlines and box.get(ERROR_CODE) == TIMEOUT
+        if is_over and type(error) is RemoteAmpError:  # the peer's clock was first
+            return self._calls.timed_out(signature.title, timeout)
+        return error
 
     async def call_remote(
         self, command: Callable[P, Command[R]], /, *args: P.args, **kwargs: P.kwargs

@@ -10,7 +10,7 @@ thing with a transport in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from typed_amp.box import (
     ANSWER,
@@ -33,9 +33,18 @@ __all__ = [
     "Answered",
     "Asked",
     "Dialogue",
+    "Timer",
 ]
 
 W = TypeVar("W")
+
+
+class Timer(Protocol):
+    """What an event loop gives for something that it is to call later."""
+
+    def cancel(self) -> None:
+        """Don't call it."""
+        ...
 
 
 class Asked:
@@ -48,9 +57,22 @@ class Asked:
         is_answered: whether the dialogue has given out its answer.
         is_begun: for the owner of the dialogue: whether a responder runs for it.
         attachments: likewise: what came with it, and must be closed if no responder runs.
+        deadline: likewise: until when somebody waits for the answer.
+        timer: likewise: what ends its responder then.
+        verdict: likewise: with which code it is refused when its responder is cancelled.
     """
 
-    __slots__ = ("attachments", "box", "is_answered", "is_begun", "name", "tag")
+    __slots__ = (
+        "attachments",
+        "box",
+        "deadline",
+        "is_answered",
+        "is_begun",
+        "name",
+        "tag",
+        "timer",
+        "verdict",
+    )
 
     def __init__(self, name: bytes, tag: bytes | None, box: Box) -> None:
         self.name: bytes = name
@@ -59,6 +81,9 @@ class Asked:
         self.is_answered: bool = False
         self.is_begun: bool = False
         self.attachments: Sequence[int] = ()
+        self.deadline: float | None = None
+        self.timer: Timer | None = None
+        self.verdict: bytes | None = None
 
 
 class Answered(NamedTuple, Generic[W]):
@@ -80,51 +105,61 @@ class Dialogue(Generic[W]):
     one. A `W` is whatever the owner of the dialogue lets wait for an answer.
 
     Attributes:
-        strays: how many answers came that nobody waited for: late ones to asks given up, and ones
-            to asks never made. They are counted and ignored, where Twisted drops the connection.
+        late: how many answers came to asks that were given up.
+        strays: how many answers came to asks that were never made, or were answered before. They
+            are counted and ignored, where Twisted drops the connection.
         unanswered: how many of the peer's asks await an answer now.
     """
 
     def __init__(self) -> None:
+        self.late: int = 0
         self.strays: int = 0
         self.unanswered: int = 0
         self._asks_made = 0
         self._abandoned = 0
         self._pending: dict[bytes, W] = {}
+        self._asides: set[bytes] = set()
 
     @property
     def pending(self) -> int:
-        """How many of our asks await an answer now."""
-        return len(self._pending)
+        """How many of our asks await an answer now, those made aside left out."""
+        return len(self._pending) - len(self._asides)
 
     def new_tag(self) -> bytes:
         """Give the tag for the next ask. Like Twisted's: a count, in hexadecimal."""
         self._asks_made += 1
         return b"%x" % self._asks_made
 
-    def ask(self, tag: bytes, waiter: W) -> None:
+    def ask(self, tag: bytes, waiter: W, *, is_aside: bool = False) -> None:
         """Note that an ask is made, and who waits for its answer.
 
         Args:
             tag: from `new_tag`, used for nothing else.
             waiter: comes back in `Answered`, or from `end`.
+            is_aside: whether nothing depends on the answer, so that it isn't `expected`.
         """
         self._pending[tag] = waiter
+        if is_aside:
+            self._asides.add(tag)
 
     @property
     def expected(self) -> int:
         """How many answers may still come, those to asks given up among them."""
         return self.pending + self._abandoned
 
-    def abandon(self, tag: bytes, *, is_sent: bool = True) -> None:
-        """Wait no more for an answer; one that comes later is a stray.
+    def abandon(self, tag: bytes, *, is_sent: bool = True) -> bool:
+        """Wait no more for an answer; one that comes later is ignored.
 
         Args:
             tag: the tag of the ask.
             is_sent: whether the peer may know of the ask.
+
+        Returns:
+            Whether it was waited for, by a peer that may know of it.
         """
-        if self._pending.pop(tag, None) is not None and is_sent:
-            self._abandoned += 1
+        is_given_up = self._pending.pop(tag, None) is not None and is_sent
+        self._abandoned += is_given_up
+        return is_given_up
 
     def receive(self, box: Box) -> Asked | Answered[W] | None:
         """Say what a box means. None: a stray, to be ignored.
@@ -144,9 +179,14 @@ class Dialogue(Generic[W]):
         else:
             raise ProtocolViolationError("a box with none of _command, _answer and _error")
         if tag in self._pending:
+            if self._asides:
+                self._asides.discard(tag)
             return Answered(self._pending.pop(tag), box)
-        self.strays += 1
-        self._abandoned = max(0, self._abandoned - 1)
+        if self._abandoned:
+            self._abandoned -= 1
+            self.late += 1
+        else:
+            self.strays += 1
         return None
 
     def answer_head(self, asked: Asked) -> bytes:

@@ -29,8 +29,12 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.details import ERROR_DETAILS, decode_details
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from typed_amp.details import ErrorDetail
 
 __all__ = [
     "AmpError",
@@ -106,12 +110,28 @@ class DecodeError(AmpError, ValueError):
     Attributes:
         reason: what is wrong with the value.
         location: the way to it: field names, and the indexes of elements and rows.
+        errors: all that is wrong, if it is more than one thing, or if pydantic says of what type.
     """
 
-    def __init__(self, reason: str, location: tuple[str | int, ...] = ()) -> None:
-        super().__init__(reason, location)
+    def __init__(
+        self,
+        reason: str,
+        location: tuple[str | int, ...] = (),
+        errors: Sequence[ErrorDetail] = (),
+    ) -> None:
+        super().__init__(reason, location, errors)
         self.reason = reason
         self.location = location
+        self.errors: list[ErrorDetail] = list(errors) or [
+            {"type": "undecodable", "loc": location, "msg": reason}
+        ]
+
+    def within(self, *steps: str | int) -> DecodeError:
+        """Give the same error of something around what it is about."""
+        errors: list[ErrorDetail] = [
+            {**detail, "loc": (*steps, *detail["loc"])} for detail in self.errors
+        ]
+        return DecodeError(self.reason, (*steps, *self.location), errors)
 
     def __str__(self) -> str:
         # A location may hold keys that the peer chose.
@@ -190,24 +210,29 @@ class ProcessEndedError(AmpError, ChildProcessError):
 
 
 class CallTimeoutError(AmpError, TimeoutError):
-    """No answer came within the time that the caller gave.
+    """No answer came within the time that there was.
 
     The connection is usable. Whether the peer has carried out the command, or is doing so now,
     is not known.
 
     Attributes:
         command: the name of the command.
-        timeout: the seconds that the caller gave.
+        timeout: the seconds that there were: what the caller gave, or what was left to it.
+        peer: who didn't answer.
     """
 
-    def __init__(self, command: str, timeout: float) -> None:
+    def __init__(self, command: str, timeout: float, peer: str = "") -> None:
         super().__init__()
-        self.args: tuple[Any, ...] = (command, timeout)  # OSError would take them for an errno
+        self.args: tuple[Any, ...] = (command, timeout, peer)  # not an errno, as OSError's
         self.command = command
         self.timeout = timeout
+        self.peer = peer
 
     def __str__(self) -> str:
-        return f"{self.command}: no answer within {self.timeout:g} seconds"
+        peer = f" from {self.peer}" if self.peer else ""
+        if self.timeout <= 0:
+            return f"{self.command}: no time was left for an answer{peer}"
+        return f"{self.command}: no answer{peer} within {self.timeout:.3g} seconds"
 
 
 class StartTLSError(AmpError):
@@ -256,6 +281,14 @@ class InvalidArgumentsError(RemoteAmpError, ValueError):
     One was missing, could not be decoded, or broke a constraint of the peer's model; the
     description says which and why. Compare the two sides' versions of the command.
     """
+
+    @property
+    def errors(self) -> list[ErrorDetail]:
+        """All that was wrong, as pydantic tells it: type, location, message, never the value.
+
+        Empty if the peer is no typed_amp program.
+        """
+        return decode_details(self.fields.get(ERROR_DETAILS, b"[]"))
 
 
 class UnknownRemoteError(RemoteAmpError):

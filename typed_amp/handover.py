@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from typed_amp.box import ANSWER, ASK, COMMAND, ERROR
-from typed_amp.errors import CallTimeoutError, EncodeError, StartTLSError
+from typed_amp.errors import EncodeError, StartTLSError
 from typed_amp.tls import begin_tls, check_context, check_in_the_clear, feed_protocol
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ class Handover:
     @asynccontextmanager
     async def _limited(self, title: str, timeout: float | None) -> AsyncGenerator[None, None]:
         """Bound the time of a change that this side asks for; closing waits for it."""
+        timeout = self._link.calls.check(title, timeout)
         self.asking += 1
         limit = asyncio.timeout(timeout)
         try:
@@ -221,7 +222,7 @@ class Handover:
             if not limit.expired():
                 raise
             assert timeout is not None
-            raise CallTimeoutError(title, timeout) from None
+            raise self._link.calls.timed_out(title, timeout) from None
         finally:
             self.asking -= 1
             self._link.check_drained()

@@ -21,8 +21,10 @@ from typed_amp.calls import Calls, Waiter
 from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
 from typed_amp.errors import ConnectionLostError, ProcessEndedError, ProtocolViolationError
+from typed_amp.extensions import CAPABILITIES_TAG, FEATURES, Capabilities, Closing, Extensions
 from typed_amp.handover import Handover
-from typed_amp.responses import Responses
+from typed_amp.responses import ASKS_PER_TURN, Budget, Responses
+from typed_amp.watchdog import Watchdog
 from typed_amp.writer import BoxWriter
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ _FLUSH_TIMEOUT: Final = 5.0
 _LINGER_TIMEOUT: Final = 1.0
 """How many seconds a peer that was answered has to close its own side."""
 
+_CLOSING_TIMEOUT: Final = 1.0
+"""How many seconds a peer has to say that it knows of the closing."""
+
 _TLS_LINGER_TIMEOUT: Final = 0.3
 """Likewise with TLS, where the peer isn't told before."""
 
@@ -56,6 +61,10 @@ class Link(Generic[S]):
         router: answers what the peer asks.
         limits: how much the peer can make this side hold.
         drain_timeout: seconds that responders may go on when it is closed.
+        call_timeout: seconds of calls that are given none.
+        extensions: whether there is more than plain AMP, with peers that know of it.
+        keepalive: seconds of silence after which the peer is asked whether it is there.
+        budget: how many responders may run, on this connection and others.
         is_server: whether this side was connected to.
         server_hostname: the name that was connected to, if any.
         on_opened: called when there is a transport, before hooks and state.
@@ -70,6 +79,10 @@ class Link(Generic[S]):
         *,
         limits: Limits,
         drain_timeout: float,
+        call_timeout: float | None,
+        extensions: bool,
+        keepalive: float | None,
+        budget: Budget | None,
         is_server: bool,
         server_hostname: str | None,
         on_opened: Callable[[Connection[S]], None] | None,
@@ -85,9 +98,17 @@ class Link(Generic[S]):
         self.reader: BoxReader = BoxReader(limits)
         self.writer: BoxWriter
         self.dialogue: Dialogue[Waiter] = Dialogue()
+        self.extensions: Extensions = Extensions(
+            is_enabled=extensions,
+            on_cancel=self._given_up,
+            on_closing=self._refused,
+        )
         self.calls: Calls = Calls(
             self.dialogue,
             max_box_bytes=limits.max_box_bytes,
+            call_timeout=call_timeout,
+            extensions=self.extensions,
+            peer=lambda: self.peer,
             lost=self.lost,
             on_ask=self._asks,
         )
@@ -103,11 +124,15 @@ class Link(Generic[S]):
             self.dialogue,
             descriptors=self.descriptors,
             handover=self.handover,
-            max_box_bytes=limits.max_box_bytes,
+            extensions=self.extensions,
+            limits=limits,
+            budget=budget or Budget(),
             reply=self._reply,
+            on_room=self._regulate_reading,
             on_idle=self.check_drained,
             on_fatal=self.fail,
         )
+        self.watchdog: Watchdog = Watchdog(self, limits, keepalive)
         self.is_reading: bool = True
         self.is_draining: bool = False
         """Whether responders may finish, and new commands are refused."""
@@ -122,11 +147,17 @@ class Link(Generic[S]):
         self._drain_timeout = drain_timeout
         self._on_opened = on_opened
         self._on_ended = on_ended
+        self._is_server = is_server
+        self._question: Waiter | None = None
+        self._is_question_due = False
+        self._announcement: Waiter | None = None
+        self._is_reading_on = False
         self._greeting: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._is_asked = False
         self._has_begun = False
         self._is_violated = False
+        self._is_at_end = False
         self._has_switched = False
         self._drain_timer: asyncio.TimerHandle | None = None
         self._drain_deadline = math.inf
@@ -138,8 +169,9 @@ class Link(Generic[S]):
         """There is a transport."""
         self.transport = transport
         self.remote_address = address_of(transport.get_extra_info("peername"))
-        self.writer = BoxWriter(transport, self.loop)
+        self.writer = BoxWriter(transport, self.loop, self._limits.max_unwritten_bytes)
         self.calls.begin(self.writer)
+        self.responses.begin(self.writer)
         self.descriptors.begin(transport, self.writer.flush)
         if self._on_opened is not None:
             self._on_opened(self.connection)
@@ -152,6 +184,8 @@ class Link(Generic[S]):
             self.lost_cause = error
             self._shut()
             return
+        self._ask_capabilities()
+        self.watchdog.begin()
         if not self.router.connect_hooks():
             self._has_begun = True
         else:
@@ -164,7 +198,7 @@ class Link(Generic[S]):
             return  # read only to be thrown away
         violation = None
         try:
-            boxes = self.reader.feed(data, self.handover.until)
+            boxes = self.reader.feed(data, self.handover.until, ASKS_PER_TURN)
         except ProtocolViolationError as error:
             boxes, violation = list(error.boxes), error
         is_stopped = self.reader.is_stopped
@@ -188,8 +222,8 @@ class Link(Generic[S]):
         except ProtocolViolationError as error:
             violation = error
         if violation is not None:
-            self._violated(violation)
-        if self.writer.is_full or self.responses.held_bytes:
+            self.violated(violation)
+        if self.reader.has_more or self.writer.is_full or self.responses.is_full_or_behind:
             self._regulate_reading()
         if self.descriptors.is_waiting:
             self.descriptors.close_excess()
@@ -213,6 +247,10 @@ class Link(Generic[S]):
         """The transport is closed."""
         if self._finishing is not None:
             return
+        self._is_at_end = True
+        while self.reader.has_more and not (self.is_shut or self._is_violated):
+            self.received(b"")  # what came before the end counts
+        self.watchdog.end()
         if not (self.is_shut or self._has_switched):
             self.lost_cause = self.lost_cause or error or _end_of_stream(self.reader)
         self.is_shut = self.is_draining = True
@@ -250,6 +288,8 @@ class Link(Generic[S]):
             if self.is_draining:
                 return
             drain_timeout = self._drain_timeout
+        if not self.is_draining and drain_timeout > 0:
+            self._announce_closing()
         self.is_draining = True
         self.responses.close()
         self.check_drained()
@@ -267,7 +307,8 @@ class Link(Generic[S]):
             await self.finished.wait()
             raise self.lost("connect")
 
-    def _violated(self, violation: ProtocolViolationError) -> None:
+    def violated(self, violation: ProtocolViolationError) -> None:
+        """The peer has broken the protocol: what it sends can't be read any more."""
         _logger.warning(
             "%r: closing, since the peer broke the protocol: %s", self.connection, violation
         )
@@ -284,12 +325,14 @@ class Link(Generic[S]):
 
     def check_drained(self) -> None:
         """End the connection if it is closing and nothing goes on."""
-        if self.is_draining and not (self.responses.running or self.handover.asking):
+        if self.is_draining and not (
+            self.responses.running or self.handover.asking or self._announcement
+        ):
             self._shut()
 
     def _stop_in(self, seconds: float) -> None:
         """Bound the time of what still goes on, unless it has less already."""
-        if not (self.responses.running or self.handover.asking):
+        if not (self.responses.running or self.handover.asking or self._announcement):
             return
         deadline = self.loop.time() + seconds
         if seconds <= 0:
@@ -302,8 +345,10 @@ class Link(Generic[S]):
 
     def _stop(self) -> None:
         self.responses.cancel()
+        self._announcement = None
         if self.handover.asking:
             self._shut()
+        self.check_drained()
 
     def _shut(self) -> None:
         """End the connection, once what is written has gone out."""
@@ -356,29 +401,89 @@ class Link(Generic[S]):
             except Exception as error:
                 _logger.error("%r: an on_disconnect hook failed", self.connection, exc_info=error)
 
+    # -- Extensions --------------------------------------------------------------------------
+
+    def _ask_capabilities(self) -> None:
+        """The side that connected asks, as the first thing, which extensions the peer has."""
+        if self._is_server or not self.extensions.is_enabled:
+            return
+        if self.is_encrypted and not self._is_question_due:
+            # A server that refuses this side's certificate says so after the handshake, and who
+            # writes before he has read that learns of a broken pipe instead.
+            self._is_question_due = True
+            return
+        self._is_question_due = False
+        self._question = self.calls.ask_aside(
+            Capabilities(features=list(FEATURES)), CAPABILITIES_TAG
+        )
+        self._question.add_done_callback(self._capabilities_answered)
+
+    def _capabilities_answered(self, question: Waiter) -> None:
+        answer = question.result()
+        if question is self._question and isinstance(answer, dict):
+            self.extensions.answered(answer)
+
+    def _given_up(self, tag: bytes) -> None:
+        self.responses.cancel_ask(tag)
+
+    def _refused(self) -> None:
+        self.calls.refused()
+
+    def _announce_closing(self) -> None:
+        """Have the peer ask nothing more, and say so behind the last thing that it has asked."""
+        may_be_asked = self._is_server or self._is_asked
+        if not (self.extensions.has_closing and may_be_asked) or self._is_violated:
+            return
+        self._announcement = self.calls.ask_aside(Closing())
+        self._announcement.add_done_callback(self._closing_answered)
+        self._timers.append(
+            self.loop.call_later(_CLOSING_TIMEOUT, self._closing_answered, self._announcement)
+        )
+
+    def _closing_answered(self, announcement: Waiter) -> None:
+        if announcement is self._announcement:
+            self._announcement = None
+            self.check_drained()
+
     # -- Odds and ends -----------------------------------------------------------------------
 
     def _regulate_reading(self) -> None:
         """Stop reading from a peer that asks and doesn't take its answers; go on when it does."""
-        if self._is_violated or self.is_shut:
+        if self._is_violated or self.is_shut or self._is_at_end:
             return  # what comes is thrown away
         is_choked = self.writer.is_choked
         if is_choked:
             self.responses.hold()
-        if self.reader.is_stopped:
-            should_read = False  # until it is known what follows
-        elif self.dialogue.expected or not is_choked:
+        if self.reader.is_stopped or self.writer.is_overfull:
+            should_read = False  # until it is known what follows; until the peer reads
+        elif self.dialogue.expected:
             # The answers that this side waits for come the same way as the asks. Those wait, then.
-            should_read = self.responses.held_bytes <= self._limits.max_held_bytes
+            should_read = True
         else:
+            should_read = not (is_choked or self.responses.is_full) and (
+                self.responses.held_bytes <= self._limits.max_held_bytes
+            )
+        if should_read and self.reader.has_more:
             should_read = False
+            if not self._is_reading_on:
+                self._is_reading_on = True
+                self.loop.call_soon(self._read_more)
         if should_read and not self.is_reading:
             self.transport.resume_reading()
         elif self.is_reading and not should_read:
             self.transport.pause_reading()
         self.is_reading = should_read
 
+    def _read_more(self) -> None:
+        """Look at what came and was too much for one turn."""
+        self._is_reading_on = False
+        self.received(b"")
+        if not self.is_reading:
+            self._regulate_reading()
+
     def _asks(self) -> None:
+        if self._is_question_due:
+            self._ask_capabilities()
         if self.responses.is_behind:
             self.responses.check_held()
         if not self.is_reading:
@@ -401,6 +506,8 @@ class Link(Generic[S]):
         self.descriptors.begin(transport, self.writer.flush)
         self.reader.resume()
         self.is_reading = True
+        self.extensions.forget()
+        self._ask_capabilities()
         self.writer.unlock(transport)
         self.received(b"")  # what came with the last piece of the handshake
         self._release()

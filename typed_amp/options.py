@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Final, TypedDict
 if TYPE_CHECKING:
     from typed_amp.limits import Limits
 
-__all__ = ["DRAIN_TIMEOUT", "ConnectionOptions", "check_options"]
+__all__ = ["DRAIN_TIMEOUT", "KEEPALIVE", "ConnectionOptions", "check_options"]
 
 DRAIN_TIMEOUT: Final = 10.0
 """How many seconds a responder may go on when its connection is closed, unless told otherwise."""
+
+KEEPALIVE: Final = 30.0
+"""After how many seconds of silence a peer is asked whether it is there, unless told otherwise."""
 
 
 class ConnectionOptions(TypedDict, total=False):
@@ -23,10 +26,23 @@ class ConnectionOptions(TypedDict, total=False):
         limits: how much the peer can make this side hold.
         drain_timeout: seconds that responders may go on when the connection is closed; 10, if left
             out.
+        call_timeout: seconds that each call waits which isn't given a `timeout` of its own. If left
+            out, or None, such calls wait as long as the connection lives.
+        extensions: whether to find out if the peer is a typed_amp program, which then learns of
+            deadlines, of calls that were given up and of this side's closing, and says more of
+            arguments that it refuses. Other peers see one command that they don't know,
+            `typed-amp.capabilities`, and nothing else. True, if left out.
+        keepalive: seconds of silence after which the peer is asked whether it is there, by a
+            command that any AMP peer answers, `typed-amp.ping`. After three times as long without
+            a byte from it the connection is given up. 30, if left out; a peer that works for more
+            than a minute without reading needs more. None for never.
     """
 
     limits: Limits | None
     drain_timeout: float
+    call_timeout: float | None
+    extensions: bool
+    keepalive: float | None
 
 
 def check_options(options: ConnectionOptions) -> None:

@@ -184,7 +184,10 @@ class Plan:
         yield f"        return {form!r} % ({', '.join(values)},)"
         yield "    except Exception as error:"
         yield "        failure = plan.encode_failure(model, at, error)"
-        yield "        raise failure from failure.__cause__"
+        yield "        try:"
+        yield "            raise failure from failure.__cause__"
+        yield "        finally:"
+        yield "            del failure  # which holds its traceback, and that this frame"
 
     def _decode_source(self) -> Iterable[str]:
         yield "def decode(box, claim=refuse_to_claim):"
@@ -214,7 +217,10 @@ class Plan:
         yield "        return validate(values)"
         yield "    except Exception as error:"
         yield "        failure = plan.decode_failure(at, error)"
-        yield "        raise failure from failure.__cause__"
+        yield "        try:"
+        yield "            raise failure from failure.__cause__"
+        yield "        finally:"
+        yield "            del failure  # which holds its traceback, and that this frame"
 
     @property
     def carries_descriptors(self) -> bool:
@@ -307,7 +313,7 @@ class Plan:
             return DecodeError("no such field", (key.decode("utf-8", "backslashreplace"),))
         location = (self.fields[at].name,) if at < len(self.fields) else ()
         if isinstance(error, DecodeError):
-            return DecodeError(error.reason, (*location, *error.location))
+            return error.within(*location)
         if isinstance(error, UnicodeDecodeError):
             return DecodeError("not UTF-8", location)
         if isinstance(error, RecursionError):
@@ -394,7 +400,7 @@ class RowsCodec(Codec[Any]):
             try:
                 rows.append(decode(box, claim))
             except DecodeError as error:
-                raise DecodeError(error.reason, (index, *error.location)) from None
+                raise error.within(index) from None
         return self._collection_type(rows)
 
 

@@ -10,14 +10,28 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from typing_extensions import TypeVar
 
-from typed_amp.box import CLOSING, INVALID_ARGUMENTS, UNHANDLED, UNKNOWN, printable
+from typed_amp.box import (
+    BUSY,
+    CANCELLED,
+    CLOSING,
+    DEADLINE,
+    INVALID_ARGUMENTS,
+    TIMEOUT,
+    UNHANDLED,
+    UNKNOWN,
+    encode_pairs,
+    printable,
+)
 from typed_amp.calls import too_long_box
+from typed_amp.deadlines import AMBIENT_DEADLINE, decode_deadline
 from typed_amp.descriptors import close_descriptors
+from typed_amp.details import ERROR_DETAILS, encode_details
 from typed_amp.errors import DecodeError
+from typed_amp.extensions import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -25,13 +39,19 @@ if TYPE_CHECKING:
     from typed_amp.connection import Connection
     from typed_amp.descriptor_exchange import DescriptorExchange
     from typed_amp.dialogue import Asked, Dialogue
+    from typed_amp.extensions import Extensions
     from typed_amp.handover import Handover
+    from typed_amp.limits import Limits
     from typed_amp.router import Responder, Router
     from typed_amp.signature import Signature
+    from typed_amp.writer import BoxWriter
 
-__all__ = ["Responses"]
+__all__ = ["ASKS_PER_TURN", "Budget", "Responses"]
 
 S = TypeVar("S", default=None)
+
+ASKS_PER_TURN: Final = 64
+"""How many of one connection's asks are taken up before others have their turn."""
 
 _logger = logging.getLogger("typed_amp")
 
@@ -45,8 +65,11 @@ class Responses(Generic[S]):
         dialogue: says what is written.
         descriptors: sends and receives those in boxes.
         handover: takes over when a responder has agreed to a change of protocol.
-        max_box_bytes: how long an answer may be.
-        reply: writes it.
+        extensions: carries out the built-in commands.
+        limits: how long an answer may be, how many responders run, how much waits for them.
+        budget: shared by all connections of a server.
+        reply: writes an answer.
+        on_room: called when there is room for more commands again.
         on_idle: called when the last responder is done.
         on_fatal: called when one failed with an error that is to end the connection.
     """
@@ -59,8 +82,11 @@ class Responses(Generic[S]):
         *,
         descriptors: DescriptorExchange,
         handover: Handover,
-        max_box_bytes: int,
+        extensions: Extensions,
+        limits: Limits,
+        budget: Budget,
         reply: Callable[[bytes], None],
+        on_room: Callable[[], None],
         on_idle: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
@@ -69,8 +95,12 @@ class Responses(Generic[S]):
         self._dialogue = dialogue
         self._descriptors = descriptors
         self._handover = handover
-        self._max_box_bytes = max_box_bytes
+        self._extensions = extensions
+        self._limits = limits
+        self._max_requests = limits.max_requests
+        self._budget = budget
         self._reply = reply
+        self._on_room = on_room
         self._on_idle = on_idle
         self._on_fatal = on_fatal
         self._tasks: dict[Asked, asyncio.Task[None] | None] = {}
@@ -79,11 +109,24 @@ class Responses(Generic[S]):
         """Those whose tasks may not have had their first step."""
         self._doomed: set[Asked] = set()
         """Those to be cancelled as soon as their first step is over."""
+        self._by_tag: dict[bytes, Asked] | None = None
+        """Those that wait or run, once the peer has given up one of them."""
         self._held: deque[Asked] = deque()
         self._held_bytes = 0
         self._is_holding = False
+        self._is_going_on = False
+        self.taken: int = 0
+        """How many commands came, built-in ones left out."""
         self._is_cancelling = False
-        self._is_closing = False
+        self._warned: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+        self._writer: BoxWriter
+        self.refusal: tuple[bytes, str] | None = None
+        """With which code and why what is asked from now on is refused, if it is."""
+
+    def begin(self, writer: BoxWriter) -> None:
+        """There is a transport to write to."""
+        self._writer = writer
 
     @property
     def running(self) -> int:
@@ -97,8 +140,18 @@ class Responses(Generic[S]):
 
     @property
     def held_bytes(self) -> int:
-        """How much the asks take that wait for `release`."""
+        """How much the asks take that wait."""
         return self._held_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many responders run that what is asked now would have to wait."""
+        return len(self._tasks) >= self._max_requests
+
+    @property
+    def is_full_or_behind(self) -> bool:
+        """Whether what is asked now would have to wait, for whatever reason."""
+        return bool(self._held) or len(self._tasks) >= self._max_requests
 
     def hold(self) -> None:
         """Let asks wait from now on, until `release`."""
@@ -107,10 +160,32 @@ class Responses(Generic[S]):
     def release(self) -> None:
         """Take up the asks that waited, in their order, as long as nothing says to hold again."""
         self._is_holding = False
+        self._take_held()
+
+    def _take_held(self) -> None:
+        most = ASKS_PER_TURN
         while self._held and not self._is_holding:
+            if self.refusal is not None:
+                pass  # that is done quickly
+            elif len(self._tasks) >= self._max_requests:
+                return
+            elif not most:
+                self._go_on_soon()
+                return
+            most -= 1
             asked = self._held.popleft()
             self._held_bytes -= _size(asked)
             self._take_now(asked)
+
+    def _go_on_soon(self) -> None:
+        if not self._is_going_on:
+            self._is_going_on = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_going_on = False
+        self._take_held()
+        self._on_room()
 
     def check_held(self) -> None:
         """Take up what waits if what it waits for waits for it.
@@ -123,16 +198,58 @@ class Responses(Generic[S]):
 
     def take(self, asked: Asked) -> None:
         """Answer an ask: now, if it can't be carried out, or when its responder is done."""
-        if (self._is_holding or self._held) and not self._handover.goes_first(asked):
-            self._held.append(asked)
-            self._held_bytes += _size(asked)
-            self.check_held()
+        if asked.name in BUILT_IN and self._extensions.is_enabled:
+            self._take_built_in(asked)
+            return
+        self.taken += 1
+        if self._extensions.has_deadlines and DEADLINE in asked.box:
+            seconds = decode_deadline(asked.box[DEADLINE])
+            asked.deadline = None if seconds is None else self._loop.time() + seconds
+        if (
+            self._is_holding or self._held or len(self._tasks) >= self._max_requests
+        ) and not self._handover.goes_first(asked):
+            self._hold(asked)
             return
         self._take_now(asked)
 
+    def _hold(self, asked: Asked) -> None:
+        size = _size(asked)
+        if self._dialogue.expected and self._held_bytes + size > self._limits.max_held_bytes:
+            # What this side waits for comes behind it, so it can't be left unread.
+            self._busy(asked, "max_held_bytes", "too much waits to be carried out")
+            return
+        self._note_tag(asked)
+        self._held.append(asked)
+        self._held_bytes += size
+        self.check_held()
+
+    def _busy(self, asked: Asked, limit: str, reason: str) -> None:
+        if limit not in self._warned:
+            self._warned.add(limit)
+            _logger.warning("%r: commands are refused with BUSY: %s", self._connection, limit)
+        self._refuse(asked, BUSY, f"{reason}; it was not carried out, try again later")
+
+    def _take_built_in(self, asked: Asked) -> None:
+        signature = BUILT_IN[asked.name]
+        try:
+            answer = self._extensions.carry_out(signature.arguments.decode(asked.box))
+        except DecodeError as error:
+            self._refuse(asked, INVALID_ARGUMENTS, str(error))
+            return
+        data = signature.encode_answer(answer, self._dialogue.answer_head(asked))
+        if self._dialogue.answered(asked):
+            self._reply(data)
+
     def _take_now(self, asked: Asked) -> None:
-        if self._is_closing:
-            self._refuse(asked, CLOSING, "this side is closing the connection")
+        if self.refusal is not None:
+            self._refuse(asked, *self.refusal)
+            return
+        if asked.verdict is not None:
+            self._give_verdict(asked)
+            return
+        if asked.deadline is not None and asked.deadline <= self._loop.time():
+            asked.verdict = TIMEOUT
+            self._give_verdict(asked)
             return
         responder = self._router.find(asked.name)
         if responder is None:
@@ -148,9 +265,21 @@ class Responses(Generic[S]):
             else:
                 command = signature.arguments.decode(asked.box)
         except DecodeError as error:
-            self._refuse(asked, INVALID_ARGUMENTS, str(error))
+            fields = b""
+            if self._extensions.has_details:
+                fields = encode_pairs({ERROR_DETAILS: encode_details(error.errors)})
+            self._refuse(asked, INVALID_ARGUMENTS, str(error), fields)
             return
+        if self._budget.is_used_up:
+            close_descriptors(asked.attachments)
+            self._busy(asked, "max_total_requests", "the server has as much to do as it may")
+            return
+        self._budget.in_use += 1
+        if self._by_tag is not None:
+            self._note_tag(asked)
         self._tasks[asked] = None
+        if asked.deadline is not None:
+            asked.timer = self._loop.call_at(asked.deadline, self._expire, asked)
         task = _start_task(self._respond(responder, command, asked), signature.title)
         if asked in self._tasks:
             self._tasks[asked] = task
@@ -163,8 +292,43 @@ class Responses(Generic[S]):
 
     def close(self) -> None:
         """Refuse asks from now on, those that wait among them; responders go on."""
-        self._is_closing = True
+        self.refusal = CLOSING, "this side is closing the connection"
         self.release()
+
+    def cancel_ask(self, tag: bytes) -> None:
+        """Cancel the responder of an ask that the peer has given up, if it waits or runs."""
+        if self._by_tag is None:
+            self._by_tag = {
+                asked.tag: asked for asked in [*self._tasks, *self._held] if asked.tag is not None
+            }
+        asked = self._by_tag.get(tag)
+        if asked is not None:
+            self._end(asked, CANCELLED)
+
+    def _note_tag(self, asked: Asked) -> None:
+        if self._by_tag is not None and asked.tag is not None:
+            self._by_tag[asked.tag] = asked
+
+    def _forget_tag(self, asked: Asked) -> None:
+        if self._by_tag is not None and asked.tag is not None:
+            self._by_tag.pop(asked.tag, None)
+
+    def _expire(self, asked: Asked) -> None:
+        self._end(asked, TIMEOUT)
+
+    def _end(self, asked: Asked, verdict: bytes) -> None:
+        if asked.is_answered:
+            return
+        asked.verdict = asked.verdict or verdict
+        if asked in self._tasks:
+            self._cancel(asked)
+
+    def _cancel(self, asked: Asked) -> None:
+        task = self._tasks[asked]
+        if task is None:
+            self._doomed.add(asked)  # it is in its first step, further up this very stack
+        else:
+            task.cancel()
 
     def cancel(self, *, unheard_only: bool = False) -> None:
         """Cancel the responders that run.
@@ -174,13 +338,9 @@ class Responses(Generic[S]):
                 no answer was asked for, nobody stopped waiting for one; nor where it was given.
         """
         self._is_cancelling = True
-        for asked, task in list(self._tasks.items()):
-            if unheard_only and (asked.tag is None or asked.is_answered):
-                continue
-            if task is None:
-                self._doomed.add(asked)  # it is in its first step, further up this very stack
-            else:
-                task.cancel()
+        for asked in list(self._tasks):
+            if not (unheard_only and (asked.tag is None or asked.is_answered)):
+                self._cancel(asked)
 
     async def wait(self) -> None:
         """Wait until no responder runs."""
@@ -189,6 +349,8 @@ class Responses(Generic[S]):
 
     async def _respond(self, responder: Responder, command: Any, asked: Asked) -> None:
         asked.is_begun = True
+        if AMBIENT_DEADLINE.get() is not asked.deadline:
+            AMBIENT_DEADLINE.set(asked.deadline)
         signature = responder.signature
         try:
             if responder.takes_connection:
@@ -197,6 +359,9 @@ class Responses(Generic[S]):
                 answer = await responder.function(command)
             if not signature.is_plain:
                 self._handover.check_state(answer)
+            elif self._writer.is_overfull:
+                # What it was made from waits, instead of its bytes, until the peer has read others.
+                await self._writer.wait_for_less()
         except BaseException as error:
             self._fail(responder, asked, error)
             self._done(asked)
@@ -209,9 +374,9 @@ class Responses(Generic[S]):
                 data = signature.encode_answer(answer, head)
             else:
                 data = self._encode_special(signature, answer, head)
-            if len(data) > self._max_box_bytes:
+            if len(data) > self._limits.max_box_bytes:
                 title = f"the answer to {signature.title}"
-                raise too_long_box(title, len(data), self._max_box_bytes)
+                raise too_long_box(title, len(data), self._limits.max_box_bytes)
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
             self._log_failure(asked, error)
@@ -243,13 +408,11 @@ class Responses(Generic[S]):
 
     def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         declared = responder.signature.declared(error)
-        is_expected = isinstance(error, asyncio.CancelledError) and self._is_cancelling
-        # What is declared is the business of who asked, unless he is told nothing of it.
-        if (declared is None or asked.tag is None) and not is_expected:
-            self._log_failure(asked, error)
         if declared is None:
-            self._refuse(asked, UNKNOWN, "Unknown Error")
+            self._fail_undeclared(asked, error)
             return
+        if asked.tag is None:  # who asked is told nothing of it
+            self._log_failure(asked, error)
         try:
             description, fields = responder.signature.error_parts(error)
         except Exception as failure:
@@ -267,8 +430,22 @@ class Responses(Generic[S]):
         data = self._dialogue.error(asked, code, description, fields)
         if data is not None:
             self._reply(data)
+        self._forget_tag(asked)
         if asked is self._handover.asked:
             self._handover.refused()
+
+    def _fail_undeclared(self, asked: Asked, error: BaseException) -> None:
+        is_ended = self._is_cancelling or asked.verdict is not None
+        if is_ended and isinstance(error, asyncio.CancelledError):
+            self._give_verdict(asked)
+        else:
+            self._log_failure(asked, error)
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+
+    def _give_verdict(self, asked: Asked) -> None:
+        """Refuse an ask whose responder was cancelled, or was never begun for the same reason."""
+        code = asked.verdict or CANCELLED
+        self._refuse(asked, code, _REASONS[asked.verdict])
 
     def _log_failure(self, asked: Asked, error: BaseException) -> None:
         title = printable(asked.name)
@@ -283,7 +460,7 @@ class Responses(Generic[S]):
             task = self._tasks[asked]
             if task is not None and task.done():
                 close_descriptors(asked.attachments)
-                self._refuse(asked, UNKNOWN, "Unknown Error")
+                self._fail_undeclared(asked, asyncio.CancelledError())
                 self._done(asked)
             else:
                 waiting.append(asked)
@@ -293,9 +470,41 @@ class Responses(Generic[S]):
 
     def _done(self, asked: Asked) -> None:
         del self._tasks[asked]
-        self._doomed.discard(asked)
+        self._budget.in_use -= 1
+        if asked.timer is not None:
+            asked.timer.cancel()
+        if self._doomed:
+            self._doomed.discard(asked)
+        if self._by_tag is not None:
+            self._forget_tag(asked)
+        if self._held or len(self._tasks) == self._max_requests - 1:
+            self._go_on_soon()
         if not self._tasks:
             self._on_idle()
+
+
+class Budget:
+    """How many responders may run on several connections together.
+
+    Args:
+        most: how many.
+    """
+
+    def __init__(self, most: int = sys.maxsize) -> None:
+        self.most: int = most
+        self.in_use: int = 0
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no further one may run."""
+        return self.in_use >= self.most
+
+
+_REASONS: Final = {
+    None: "its responder was cancelled, since the connection is closing",
+    CANCELLED: "its responder was cancelled, since the caller has given up",
+    TIMEOUT: "the caller's time is over",
+}
 
 
 def _size(asked: Asked) -> int:

@@ -314,7 +314,7 @@ class Signature(Generic[C_co, R_co]):
 
     def undecodable(self, error: DecodeError) -> DecodeError:
         """Say of an error that it is the answer's."""
-        return DecodeError(error.reason, (f"the answer to {self.title}", *error.location))
+        return error.within(f"the answer to {self.title}")
 
     def declared(self, error: BaseException) -> DeclaredError | None:
         """How an exception travels: as the nearest of its classes that is declared, if any."""

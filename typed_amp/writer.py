@@ -6,6 +6,7 @@ has the answer on his hands. What keeps answers from piling up is that the conne
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -25,12 +26,19 @@ class BoxWriter:
     Args:
         transport: where to write. Its `pause_writing` and `resume_writing` must be passed on.
         loop: the event loop it belongs to.
+        max_unwritten_bytes: with how much waiting `is_overfull` is true.
     """
 
-    def __init__(self, transport: asyncio.WriteTransport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        transport: asyncio.WriteTransport,
+        loop: asyncio.AbstractEventLoop,
+        max_unwritten_bytes: int = sys.maxsize,
+    ) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER)
         self._transport = transport
         self._loop = loop
+        self._max_unwritten_bytes = max_unwritten_bytes
         self._boxes: list[bytes] = []
         self._size = 0
         self._held: dict[object, tuple[bytes, Callable[[], None] | None]] = {}
@@ -40,7 +48,25 @@ class BoxWriter:
         """Whether answers pile up, since they were written to a full transport. Asks don't."""
         self.is_locked: bool = False
         """Whether nothing may be written for now; see `lock`."""
-        self._room: asyncio.Future[None] | None = None
+        self._flushed_bytes = 0
+        self._rooms: list[asyncio.Future[None]] = []
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """How many bytes wait here and in the transport for the peer to read."""
+        return self._transport.get_write_buffer_size() + self._size
+
+    @property
+    def taken_bytes(self) -> int:
+        """How many bytes were taken to be written up to now."""
+        return self._flushed_bytes + self._size
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether so much waits that what can wait elsewhere had better do so."""
+        return (self.is_full or self.is_locked) and (
+            self.unwritten_bytes > self._max_unwritten_bytes
+        )
 
     def write_answer(self, box: bytes) -> None:
         """Take a box now, whether there is room or not."""
@@ -80,19 +106,33 @@ class BoxWriter:
         """Forget a box that is held back. False: it is not; it was taken."""
         return self._held.pop(key, None) is not None
 
+    def held(self) -> list[object]:
+        """Give the keys of the boxes that are held back."""
+        return list(self._held)
+
     def flush(self) -> None:
         """Hand all that was taken to the transport."""
         if self._boxes and not self.is_locked:
             data = b"".join(self._boxes)
             self._boxes.clear()
             self._size = 0
+            self._flushed_bytes += len(data)
             self._transport.write(data)
 
     async def wait_for_room(self) -> None:
-        """Wait until the transport isn't full any more, or is gone. One at a time may wait."""
+        """Wait until the transport isn't full any more, or is gone."""
         if self.is_full:
-            self._room = self._loop.create_future()
-            await self._room
+            await self._woken()
+
+    async def wait_for_less(self) -> None:
+        """Wait until it isn't overfull any more, or the connection is gone."""
+        while self.is_overfull:
+            await self._woken()
+
+    async def _woken(self) -> None:
+        room = self._loop.create_future()
+        self._rooms.append(room)
+        await room
 
     def pause(self) -> None:
         """The transport is full."""
@@ -138,5 +178,7 @@ class BoxWriter:
         self._wake()
 
     def _wake(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        rooms, self._rooms = self._rooms, []
+        for room in rooms:
+            if not room.done():
+                room.set_result(None)

@@ -70,7 +70,9 @@ class Peer(amp.AMP):
         self.commands = {command.commandName: command for command in commands}
 
     def locateResponder(self, name: bytes) -> Any:
-        command = self.commands[name]
+        command = self.commands.get(name)
+        if command is None:
+            return None
 
         def respond(**arguments: Any) -> dict[str, Any]:
             for full in (True, False):

@@ -197,7 +197,7 @@ async def asked_by_us(command: Command[Any]) -> bytes:
         writer.close()
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
-        async with connect(*server.sockets[0].getsockname()) as connection:
+        async with connect(*server.sockets[0].getsockname(), extensions=False) as connection:
             calling = asyncio.ensure_future(connection.call(command))
             data = await written
         await asyncio.wait([calling])

@@ -1,0 +1,133 @@
+"""Noticing what doesn't happen: bytes that don't come.
+
+Rule of this module: one timer for each connection, and nothing to do for each byte or box. What it
+bounds may last a quarter longer than was said.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from typed_amp.errors import ProtocolViolationError
+from typed_amp.extensions import Ping
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from typed_amp.calls import Waiter
+    from typed_amp.limits import Limits
+    from typed_amp.link import Link
+
+__all__ = ["Watchdog"]
+
+_SILENCES: Final = 3
+"""How many times `keepalive` a peer may be silent."""
+
+_TICKS: Final = 4
+"""How often it looks within the shortest of the times that it watches."""
+
+_logger = logging.getLogger("typed_amp")
+
+
+class Watchdog:
+    """Ends a connection whose peer is gone, doesn't finish a box, or has nothing to say.
+
+    Args:
+        link: the inside of the connection.
+        limits: how long a box may take, and a connection stay idle.
+        keepalive: seconds of silence after which the peer is asked whether it is there.
+    """
+
+    def __init__(self, link: Link[Any], limits: Limits, keepalive: float | None) -> None:
+        self._link = link
+        self._limits = limits
+        self._keepalive = keepalive
+        times = (limits.box_timeout, limits.idle_timeout, keepalive)
+        self._period = min(time for time in times if time is not None) / _TICKS
+        self._timer: asyncio.TimerHandle | None = None
+        self._looked_at = 0.0
+        self._heard: tuple[int, int] = (0, 0)
+        self._heard_at = 0.0
+        self._box_offset = -1
+        self._box_since = 0.0
+        self._activity: tuple[int, int] = (0, 0)
+        self._active_at = 0.0
+        self._ping: Waiter | None = None
+
+    def begin(self) -> None:
+        """There is a peer."""
+        now = self._link.loop.time()
+        self._looked_at = self._heard_at = self._active_at = now
+        self._timer = self._link.loop.call_later(self._period, self._look)
+
+    def end(self) -> None:
+        """There is none any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        link = self._link
+        now = link.loop.time()
+        if now - self._looked_at > 2 * self._period:
+            # This program was stopped, or busy, and may have read nothing of what came.
+            self._heard_at = self._box_since = now
+        self._looked_at = now
+        self._timer = link.loop.call_later(self._period, self._look)
+        if link.is_shut or link.writer.is_locked:
+            self._heard_at = now  # what comes has another sense, or none
+            return
+        self._look_for_life(now)
+        self._look_at_box(now)
+        self._look_for_use(now)
+
+    def _look_for_life(self, now: float) -> None:
+        link = self._link
+        is_full = link.writer.is_full
+        # To a peer that is slow to read each byte that it takes is a sign of life.
+        taken = link.writer.taken_bytes - link.writer.unwritten_bytes if is_full else 0
+        heard = (link.reader.offset, taken)
+        is_listening = link.is_reading or is_full
+        if heard != self._heard or not is_listening:
+            self._heard = heard
+            self._heard_at = now
+            return
+        silence = now - self._heard_at
+        if self._keepalive is None or silence < self._keepalive:
+            return
+        if silence >= _SILENCES * self._keepalive:
+            link.lost_cause = TimeoutError(f"the peer was silent for {silence:.3g} seconds")
+            _logger.warning("%r: given up, since %s", link.connection, link.lost_cause)
+            link.transport.abort()
+        elif not is_full and (self._ping is None or self._ping.done()):
+            self._ping = link.calls.ask_aside(Ping())
+
+    def _look_at_box(self, now: float) -> None:
+        link = self._link
+        reader = link.reader
+        if not reader.pending_bytes or reader.has_more or not link.is_reading:
+            self._box_offset = -1
+        elif reader.box_offset != self._box_offset:
+            self._box_offset = reader.box_offset
+            self._box_since = now
+        elif now - self._box_since >= self._limits.box_timeout:
+            link.violated(
+                ProtocolViolationError(
+                    f"a box that is not complete after {now - self._box_since:.3g} seconds"
+                    " (Limits.box_timeout)",
+                    reader.box_offset,
+                )
+            )
+
+    def _look_for_use(self, now: float) -> None:
+        timeout = self._limits.idle_timeout
+        if timeout is None:
+            return
+        link = self._link
+        activity = (link.responses.taken, link.calls.made)
+        if activity != self._activity or link.responses.running or link.dialogue.expected:
+            self._activity = activity
+            self._active_at = now
+        elif now - self._active_at >= timeout:
+            _logger.info("%r: closing, idle for %.3g seconds", link.connection, timeout)
+            link.close(None)
