@@ -225,7 +225,7 @@ class Link(Generic[S]):
             self.violated(violation)
         if self.reader.has_more or self.writer.is_full or self.responses.is_full_or_behind:
             self._regulate_reading()
-        if self.descriptors.is_waiting:
+        if self.descriptors.is_waiting and not self.reader.has_more:
             self.descriptors.close_excess()
 
     def writing_paused(self) -> None:
