@@ -216,6 +216,27 @@ async def test_print_does_not_break_the_stream(
     assert sorted(output.err.split("\n")) == ["", "echoed", "kept back", "printed", "written"]
 
 
+async def test_print_after_the_end_does_not_break_the_stream(
+    capfd: pytest.CaptureFixture[str], log: LogCapture
+) -> None:
+    code = """
+import asyncio
+from typed_amp import Router, serve_stdio
+
+async def main():
+    async with serve_stdio(Router()):
+        pass
+    print("afterwards")
+
+asyncio.run(main())
+"""
+    async with connect_process(sys.executable, "-X", "dev", "-c", code, cwd=ROOT) as connection:
+        await connection.wait_closed()
+        assert connection.exit_status == 0
+    assert capfd.readouterr() == ("", "afterwards\n")
+    assert not log.records
+
+
 # -- Programs that can't be run ------------------------------------------------------------------
 
 
