@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.child_program import Act, Flood
+from tests.child_program import Act, Capitals, Flood
 from tests.documents import ROOT
 from tests.example_commands import CountDown, Make, Repeat, Text, example_router
 from tests.leftovers import Leftovers, is_running
 from tests.peers import LogCapture, settled, until
 from tests.programs import program
+from tests.recorder import Recorder
 from typed_amp import (
     Connection,
     ConnectionLostError,
@@ -128,6 +129,33 @@ async def test_state_and_hooks() -> None:
         assert connection.state == [1]
         assert events == ["begin"]
     assert events == ["begin", "end with 0"]
+
+
+@both_fds
+async def test_switch_to_another_protocol(fds: tuple[int, int]) -> None:
+    async with child(fds) as connection:
+        transport, protocol = await connection.switch_protocol(
+            Capitals(), Recorder[asyncio.Transport]
+        )
+        transport.write(b"hello")
+        await until(lambda: protocol.received == b"HELLO")
+        waiting = asyncio.create_task(connection.wait_closed())
+        await settled()
+        assert not waiting.done()
+        transport.close()
+        await waiting
+        assert connection.exit_status == 0
+        assert not is_running(connection.process_id)
+
+
+async def test_closing_after_a_switch_ends_the_child() -> None:
+    async with child() as connection:
+        transport, protocol = await connection.switch_protocol(
+            Capitals(), Recorder[asyncio.Transport]
+        )
+    assert transport.is_closing()
+    assert connection.exit_status == 0
+    assert isinstance(await protocol.lost, ProcessEndedError)
 
 
 # -- What the child gets -------------------------------------------------------------------------
