@@ -64,6 +64,7 @@ class Connection(Generic[S]):
         on_opened: Callable[[Connection[S]], None] | None = None,
         on_ended: Callable[[Connection[S]], None] | None = None,
         peer: str | None = None,
+        exit_status: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._link: Link[S] = Link(
             self,
@@ -75,6 +76,7 @@ class Connection(Generic[S]):
             on_opened=on_opened,
             on_ended=on_ended,
             peer=peer,
+            exit_status=exit_status,
         )
         self._calls = self._link.calls
 

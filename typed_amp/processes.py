@@ -52,10 +52,14 @@ class ProcessConnection(Connection[S]):
         limits: Limits | None,
         drain_timeout: float,
     ) -> None:
-        peer = f"{child.title} (process {child.process_id})"
-        super().__init__(router, limits=limits, drain_timeout=drain_timeout, peer=peer)
+        super().__init__(
+            router,
+            limits=limits,
+            drain_timeout=drain_timeout,
+            peer=f"{child.title} (process {child.process_id})",
+            exit_status=lambda: child.exit_status,
+        )
         self._child = child
-        self._link.exit_status = lambda: child.exit_status
 
     def close(self, *, drain_timeout: float | None = None) -> None:
         super().close(drain_timeout=drain_timeout)
