@@ -49,8 +49,9 @@ DRAIN_TIMEOUT: Final = 10.0
 class Connection(Generic[S]):
     """One end of an AMP connection. Both ends are alike: either may call, both may answer.
 
-    Made by `connect`, `connect_unix`, `serve`, `serve_unix` and `typed_amp.testing`, never by hand.
-    To be used from the event loop it was made in. `async with` closes it at the end.
+    Made by `connect`, `connect_unix`, `connect_process`, `serve`, `serve_unix`, `serve_stdio`,
+    `serve_fds` and `typed_amp.testing`, never by hand. To be used from the event loop it was made
+    in. `async with` closes it at the end.
     """
 
     def __init__(
