@@ -235,7 +235,7 @@ class Responses(Generic[S]):
         plan = signature.answer
         assert plan is not None
         try:
-            if not head:  # nobody wants the answer, nor what is attached to it
+            if not head or self._connection.is_closed:  # nobody gets it, nor what is attached to it
                 return signature.encode_answer(answer, head, lambda _: 0)
             return self._descriptors.encode(signature.encode_answer, answer, head)
         finally:
