@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -294,6 +295,15 @@ async def test_directory_that_is_not_there(fds: tuple[int, int], tmp_path: Path)
 @pytest.mark.parametrize("fds", [(3, 3), (-1, 4), (3, 2), (2, 4)], ids=str)
 async def test_descriptors_that_make_no_sense(fds: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"fds={fds}")):
+        connect_process("true", fds=fds)
+
+
+@pytest.mark.parametrize("above", [-1, 0, 10**20])
+async def test_descriptors_that_no_process_may_have(above: int) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    fds = (limit + above, 4)
+    expected = f"fds={fds}: {fds[0]:,} is too high where a process may have {limit:,} descriptors"
+    with pytest.raises(ValueError, match=re.escape(expected)):
         connect_process("true", fds=fds)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -135,12 +136,13 @@ async def test_what_no_stream_comes_over(
 
 
 @pytest.mark.parametrize("reading", [True, False])
-async def test_descriptor_that_is_closed(reading: bool) -> None:
+@pytest.mark.parametrize("number", [None, -1, 10**20])
+async def test_descriptor_that_is_closed(reading: bool, number: int | None) -> None:
     read_fd, write_fd = os.pipe()
-    closed = max(descriptors()) + 10
+    closed = number or max(descriptors()) + 10
     with pytest.raises(OSError, match=f"descriptor {closed}, which is closed") as caught:
         await serve_fds(Router(), *((closed, write_fd) if reading else (read_fd, closed)))
-    assert caught.value.errno is not None
+    assert caught.value.errno == errno.EBADF
     os.close(read_fd)
     os.close(write_fd)
 

@@ -7,6 +7,7 @@ nothing else differs from a server at the other end of a socket, but that the pr
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from typing import TYPE_CHECKING, Final, overload
 
@@ -167,6 +168,12 @@ def connect_process(
         raise ValueError(
             f"fds={fds!r}: a process reads from one descriptor and writes to another,"
             " and 2 is its standard error"
+        )
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if max(fds) + 1 >= limit != resource.RLIM_INFINITY:  # our ends have numbers above these
+        raise ValueError(
+            f"fds={fds!r}: {max(fds):,} is too high where a process may have"
+            f" {limit:,} descriptors (see `ulimit -n`)"
         )
 
     async def open_connection() -> ProcessConnection[S]:

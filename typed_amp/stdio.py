@@ -6,6 +6,7 @@ Rule of this module: nobody who prints breaks the stream, not while it lasts and
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import socket
@@ -167,9 +168,9 @@ def _check(read_fd: int, write_fd: int) -> None:
     ):
         try:
             mode = os.fstat(fd).st_mode
-        except OSError as error:
+        except (OSError, OverflowError):  # the latter for a number that none can have
             raise OSError(
-                error.errno, f"AMP is to {use} descriptor {fd}, which is closed"
+                errno.EBADF, f"AMP is to {use} descriptor {fd}, which is closed"
             ) from None
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)):
             raise ValueError(
