@@ -273,6 +273,7 @@ class Connection(Generic[S]):
             RemoteAmpError: the peer refused, with an error that the command doesn't declare.
             Exception: an error that the command declares, as itself; or what `protocol_factory` or
                 the protocol's `connection_made` raises. The connection is ended then.
+            TypeError: what `protocol_factory` returns is no protocol. The connection is ended then.
             CallTimeoutError: the time is over. The connection is ended, once the peer may know.
             ConnectionLostError: the connection is closed, or went before the answer came.
             EncodeError: a value can't be written. Nothing was sent.
