@@ -84,6 +84,8 @@ class Responses(Generic[S]):
         self._is_holding = False
         self._is_cancelling = False
         self._is_closing = False
+        self._has_declined_untold = False
+        """Whether an ask was refused whose caller wants no answer."""
 
     @property
     def running(self) -> int:
@@ -132,12 +134,12 @@ class Responses(Generic[S]):
 
     def _take_now(self, asked: Asked) -> None:
         if self._is_closing:
-            self._refuse(asked, CLOSING, "this side is closing the connection")
+            self._decline(asked, CLOSING, "this side is closing the connection")
             return
         responder = self._router.find(asked.name)
         if responder is None:
             # As Twisted words it, but for the b of its bytes.
-            self._refuse(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
+            self._decline(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
             return
         signature = responder.signature
         try:
@@ -148,7 +150,7 @@ class Responses(Generic[S]):
             else:
                 command = signature.arguments.decode(asked.box)
         except DecodeError as error:
-            self._refuse(asked, INVALID_ARGUMENTS, str(error))
+            self._decline(asked, INVALID_ARGUMENTS, str(error))
             return
         self._tasks[asked] = None
         task = _start_task(self._respond(responder, command, asked), signature.title)
@@ -260,10 +262,23 @@ class Responses(Generic[S]):
         if declared.is_fatal:
             self._on_fatal(error)
 
+    def _decline(self, asked: Asked, code: bytes, description: str) -> None:
+        """Refuse an ask that no responder takes up."""
+        if asked.tag is None and not self._has_declined_untold:
+            self._has_declined_untold = True  # how many more come is the peer's choice
+            _logger.warning(
+                "%r: refused %.200s, whose caller is told nothing: %.500s (others: level DEBUG)",
+                self._connection,
+                printable(asked.name),
+                printable(description.encode("utf-8", "backslashreplace")),
+            )
+        self._refuse(asked, code, description)
+
     def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
         if _logger.isEnabledFor(logging.DEBUG):
-            name = printable(asked.name)
-            _logger.debug("%r: %s is answered with %s", self._connection, name, printable(code))
+            verb = "refused" if asked.tag is None else "answered"
+            names = printable(asked.name), verb, printable(code)
+            _logger.debug("%r: %.200s is %s with %.200s", self._connection, *names)
         data = self._dialogue.error(asked, code, description, fields)
         if data is not None:
             self._reply(data)
