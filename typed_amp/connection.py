@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from typed_amp.box import ANSWER, ERROR, Limits, printable
 from typed_amp.calls import Attached
+from typed_amp.command import check_names
 from typed_amp.errors import (
     DecodeError,
     EncodeError,
@@ -156,13 +157,16 @@ class Connection(Generic[S]):
     ) -> R:
         """Make a command and call it: `call_remote(Repeat, text="abc", times=3)`.
 
-        The same as `call(Repeat(text="abc", times=3))`, spelled as Twisted's `callRemote`.
+        The same as `call(Repeat(text="abc", times=3))`, spelled as Twisted's `callRemote`, but that
+        a name which is no field's is refused, where pydantic's models ignore it.
 
         Raises:
             pydantic.ValidationError: the fields are not those of the command.
             Exception: as `call`.
         """
-        return await self.call(command(*args, **kwargs))
+        made = command(*args, **kwargs)
+        check_names(command, kwargs)
+        return await self.call(made)
 
     async def call_box(
         self,
