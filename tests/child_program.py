@@ -14,11 +14,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests.example_commands import CountDown, Data, Make, Text, example_router
 from tests.leftovers import descriptors
-from typed_amp import Command, Connection, serve_fds, serve_stdio
+from typed_amp import Command, Connection, SwitchProtocol, serve_fds, serve_stdio
 
 
 class Act(Command[Text], errors={ZeroDivisionError: "ZERO"}):
@@ -35,7 +35,34 @@ class Flood(Command[Data]):
     size: int
 
 
+class Capitals(SwitchProtocol):
+    """Speak in capitals from now on."""
+
+
+class CapitalsProtocol(asyncio.Protocol):
+    """Sends all back in capitals."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data.upper())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+
+
 router = example_router()
+switched: list[CapitalsProtocol] = []
+
+
+@router.responder(Capitals)
+async def speak_in_capitals(command: Capitals) -> asyncio.Protocol:
+    switched.append(CapitalsProtocol())
+    return switched[0]
 
 
 @router.responder(Act)
@@ -86,6 +113,8 @@ async def main(read_fd: int, write_fd: int) -> None:
         opening = serve_fds(router, read_fd, write_fd)
     async with opening as connection:
         await connection.wait_closed()
+    for protocol in switched:
+        await protocol.ended.wait()
 
 
 if __name__ == "__main__":

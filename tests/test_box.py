@@ -111,10 +111,26 @@ def test_empty_box_is_refused() -> None:
         encode_box({})
 
 
-@pytest.mark.parametrize("box", [{"key": b"value"}, {b"key": "value"}], ids=["key", "value"])
-def test_text_is_no_bytes(box: Any) -> None:
-    with pytest.raises(TypeError):
-        encode_box(box)
+@pytest.mark.parametrize("segmented", [False, True])
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ({"key": b""}, r"^the key 'key' is of type str; the keys and values of a box are bytes$"),
+        ({b"a": b"", "k" * 300: b""}, r"^the key 'k{12}\.\.\.k{13}' is of type str; "),
+        ({5: b""}, "^the key 5 is of type int; "),
+        (
+            {b"a": "secret"},
+            "^the value of a is of type str; the keys and values of a box are bytes$",
+        ),
+        ({b"_ask": b"1", b"a": 5}, "^the value of a is of type int; "),
+        ({b"a": None}, "^the value of a is of type NoneType; "),
+        ({b"a": [b"b"]}, "^the value of a is of type list; "),
+        ([(b"a", b"b")], "^a box is a dict, and the keys and values"),
+    ],
+)
+def test_what_is_not_bytes_is_refused(box: Any, reason: str, segmented: bool) -> None:
+    with pytest.raises(EncodeError, match=reason):
+        encode_box(box, segmented=segmented)
 
 
 # -- Reading -------------------------------------------------------------------------------------

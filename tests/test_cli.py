@@ -283,6 +283,27 @@ def test_it_ends_quietly_when_nobody_reads_on(shop: Path) -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        ("<asks.bin >/dev/full", "write to standard output: No space left on device"),
+        ("big.bin >/dev/full", "write to standard output: No space left on device"),
+        ("asks.bin >&-", "write to standard output: it is closed"),
+        ("<&-", "read standard input: it is closed"),
+    ],
+)
+def test_streams_that_fail_are_told(shop: Path, redirection: str, message: str) -> None:
+    if "full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    (shop / "big.bin").write_bytes(encode_box({b"_command": b"Ping"}) * 10_000)
+    command = f"exec '{PROGRAM}' decode {redirection}"
+    result = subprocess.run(
+        ["sh", "-c", command], cwd=shop, capture_output=True, text=True, check=False
+    )
+    expected = (2, "", f"typed-amp: can't {message}\n")
+    assert (result.returncode, result.stdout, result.stderr) == expected
+
+
 def test_memory_is_bounded_by_a_box(shop: Path) -> None:
     limit = 300 * 2**20
     program = (
@@ -388,6 +409,21 @@ def test_commands_are_printed_or_written_to_a_file(twisted_shop: Callable[[str],
     data = encode_box({b"_command": b"Buy", b"sku": b"cup"})
     printed = succeed("decode", "--commands", "commands", directory=directory, data=data)
     assert "sku = 'cup'" in printed
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_commands_that_can_not_be_printed(twisted_shop: Callable[[str], Path]) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [PROGRAM, "from-twisted", "twisted_shop"],
+            cwd=twisted_shop(""),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    message = "typed-amp: can't write to standard output: No space left on device\n"
+    assert (result.returncode, result.stderr) == (2, message)
 
 
 def test_what_is_left_out_is_counted_on_standard_error(

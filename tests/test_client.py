@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import AliasChoices, AliasPath, Field, ValidationError, create_model, model_validator
 
 from tests.conftest import Certificates
 from tests.example_commands import Repeat, Text, example_router
@@ -16,6 +18,7 @@ from typed_amp import (
     Connection,
     ConnectionLostError,
     Router,
+    UnhandledCommandError,
     connect,
     connect_unix,
     serve,
@@ -62,6 +65,60 @@ async def test_call_remote() -> None:
         assert await connection.call_remote(Repeat, text="ab", times=2) == Text(text="abab")
         with pytest.raises(ValueError, match="times"):
             await connection.call_remote(Repeat, text="ab", times=-1)
+
+
+class Loose(Command, extra="allow"):
+    pass
+
+
+choices = AliasChoices("color", AliasPath("hues", 0))
+Renamed = create_model(
+    "Renamed", __base__=Command, colour=(str, Field(default="", validation_alias=choices))
+)
+
+
+class Rewritten(Command):
+    size: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def rename(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {"size": data.get("length", 0)}
+
+
+class Own(Command):
+    size: int = 0
+
+    def __init__(self, *, length: int) -> None:
+        fields: dict[str, Any] = {"size": length}
+        super().__init__(**fields)
+
+
+def of_length(length: int) -> Command:
+    return Own(length=length)
+
+
+async def test_call_remote_refuses_what_is_no_field() -> None:
+    async with (
+        serve(example_router(), HOST, 0) as server,
+        connect(HOST, port_of(server)) as connection,
+    ):
+        call: Any = connection.call_remote
+        unknown = r"^2 validation errors for Repeat\ntext_\n  Extra inputs .*\nb\n  Extra inputs"
+        with pytest.raises(ValidationError, match=re.compile(unknown, re.DOTALL)):
+            await call(Repeat, text="ab", text_="ab", b=1)
+        for made, names in (
+            (Loose, {"anything": 1}),
+            (Renamed, {"color": "red"}),
+            (Renamed, {"hues": ["red"]}),
+            (Rewritten, {"length": 1}),
+            (Own, {"length": 1}),
+            (of_length, {"length": 1}),
+        ):
+            with pytest.raises(UnhandledCommandError):
+                await call(made, **names)
+        with pytest.raises(ValidationError, match="colors\n  Extra inputs are not permitted"):
+            await call(Renamed, colors="red")
 
 
 @pytest.mark.parametrize("as_text", [True, False])

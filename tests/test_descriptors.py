@@ -16,6 +16,7 @@ from typed_amp import (
     Command,
     CommandError,
     Connection,
+    ConnectionLostError,
     DecodeError,
     DefinitionError,
     Descriptor,
@@ -396,6 +397,43 @@ async def test_answer_with_what_is_no_descriptor(ends: Ends, log: LogCapture) ->
     with pytest.raises(UnknownRemoteError):
         await ends[0].call(Wrong())
     assert "it is no open descriptor" in log.only_line()
+
+
+class OpenLate(Command[File]):
+    """Open a file when the connection has ended."""
+
+
+class Crash(Command, fatal_errors={ZeroDivisionError: "CRASH"}):
+    pass
+
+
+async def test_answer_that_comes_after_a_fatal_error_is_closed(
+    tmp_path: Path, log: LogCapture
+) -> None:
+    own_router = Router()
+    opened: list[int] = []
+
+    @own_router.responder(Crash)
+    async def crash(command: Crash) -> None:
+        raise ZeroDivisionError("no good")
+
+    @own_router.responder(OpenLate)
+    async def open_late(command: OpenLate, connection: Connection) -> File:
+        await until(lambda: connection.is_closed)
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        return File(descriptor=opened[0])
+
+    path = tmp_path / "socket"
+    async with serve_unix(own_router, path) as server, connect_unix(path) as client:
+        opening = asyncio.create_task(client.call(OpenLate()))
+        await settled(2)
+        with pytest.raises(ZeroDivisionError):
+            await client.call(Crash())
+        with pytest.raises(ConnectionLostError):
+            await opening
+        await until(lambda: not server.connections)
+    assert opened
+    assert not log.lines()
 
 
 async def test_peer_that_names_a_descriptor_which_it_did_not_send(

@@ -511,11 +511,12 @@ def test_mark_says_what_it_does() -> None:
     [
         (Annotated[bytes, Large], "Large stands there as a class; write an instance"),
         (Annotated[bytes, Large, Json()], "Large stands there as a class; write an instance"),
+        (Annotated[bytes, Large(), Large()], r"Large and Large stand beside one type .*; keep one"),
         (list[Annotated[bytes, Large()]], r"within the brackets of a list; .* put it around them"),
         (list[Annotated[Row, Large()]], "within the brackets of a list"),
         (Secret[Annotated[bytes, Large()]], "within the brackets of a secret"),
     ],
-    ids=["class", "class beside Json()", "element", "row", "secret"],
+    ids=["class", "class beside Json()", "twice", "element", "row", "secret"],
 )
 def test_mark_at_the_wrong_place(annotation: Any, reason: str) -> None:
     with pytest.raises(DefinitionError, match=rf"Wrong\.field: .*{reason}"):

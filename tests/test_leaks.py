@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import Certificates
 from tests.example_commands import Buy, Echo, Log, Repeat, Text, Wait, example_router
+from tests.leftovers import descriptors
 from tests.peers import HOST, joined, port_of, raw_client, raw_server_of, settled, until
 from typed_amp import (
     AmpError,
@@ -71,10 +72,6 @@ async def use(client: Connection) -> None:
     await asyncio.wait([call])
 
 
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd").iterdir()))
-
-
 def ours() -> list[object]:
     """Find what the garbage collector holds of what a connection is made of."""
     gc.collect()
@@ -103,12 +100,12 @@ async def stays_level(scenario: Callable[[], Awaitable[None]], times: int = 5) -
 async def measure(scenario: Callable[[], Awaitable[None]], times: int) -> None:
     await scenario()
     await settled()
-    things, files, tasks = len(ours()), open_files(), len(asyncio.all_tasks())
+    things, files, tasks = len(ours()), len(descriptors()), len(asyncio.all_tasks())
     for _ in range(times):
         await scenario()
     await settled()
     assert len(ours()) <= things
-    assert open_files() <= files
+    assert len(descriptors()) <= files
     assert len(asyncio.all_tasks()) <= tasks
 
 

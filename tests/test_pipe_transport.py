@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,42 +13,11 @@ from hypothesis import strategies as st
 
 from tests.leftovers import Leftovers
 from tests.peers import settled, until
+from tests.recorder import Recorder
 from typed_amp import pipe_transport
 from typed_amp.pipe_transport import PipeTransport, join_pipes
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
-
-
-class Recorder(asyncio.Protocol):
-    """Notes what a transport tells it."""
-
-    def __init__(self, *, keeps_open: bool = False) -> None:
-        self.transport: PipeTransport
-        self.events: list[str] = []
-        self.data = bytearray()
-        self.keeps_open = keeps_open
-        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("PipeTransport", transport)
-        self.events.append("made")
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-
-    def eof_received(self) -> bool:
-        self.events.append("eof")
-        return self.keeps_open
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.events.append("lost")
-        self.lost.set_result(exc)  # which fails the second time
 
 
 class Peer:
@@ -95,9 +63,9 @@ async def joined_pipes(
     *,
     keeps_open: bool = False,
     peer_ended: asyncio.Future[Exception | None] | None = None,
-) -> AsyncIterator[tuple[PipeTransport, Recorder, Peer]]:
+) -> AsyncIterator[tuple[PipeTransport, Recorder[PipeTransport], Peer]]:
     """Join two pipes; give the transport, its protocol, and the peer. All is closed at the end."""
-    protocol = Recorder(keeps_open=keeps_open)
+    protocol = Recorder[PipeTransport](keeps_open=keeps_open)
     read_fd, peer_writes = os.pipe()
     peer_reads, write_fd = os.pipe()
     peer = Peer(peer_reads, peer_writes)
@@ -117,7 +85,7 @@ async def joined_pipes(
 async def test_bytes_go_both_ways() -> None:
     async with joined_pipes() as (transport, protocol, peer):
         peer.write(b"to us")
-        await until(lambda: protocol.data == b"to us")
+        await until(lambda: protocol.received == b"to us")
         transport.write(b"to ")
         transport.write(bytearray(b"the "))
         transport.write(memoryview(b"peer"))
@@ -168,10 +136,10 @@ async def test_reading_can_be_paused() -> None:
         assert not transport.is_reading()
         peer.write(b"later")
         await settled()
-        assert not protocol.data
+        assert not protocol.received
         transport.resume_reading()
         transport.resume_reading()
-        await until(lambda: protocol.data == b"later")
+        await until(lambda: protocol.received == b"later")
         assert transport.is_reading()
 
 
@@ -194,7 +162,7 @@ async def test_nothing_is_received_after_close() -> None:
         transport.pause_reading()
         transport.resume_reading()
         await protocol.lost
-        assert not protocol.data
+        assert not protocol.received
         with pytest.raises(BrokenPipeError):
             peer.write(b"refused")
 
@@ -224,7 +192,7 @@ async def test_end_of_the_peer_closes() -> None:
         peer.write(b"good bye")
         peer.stop_writing()
         await until(transport.is_closing)
-        assert protocol.data == b"good bye"
+        assert protocol.received == b"good bye"
         assert len(await peer.read_all()) == 1_000_000
         assert await protocol.lost is None
         assert [event for event in protocol.events if event != "pause"][:2] == ["made", "eof"]
@@ -252,7 +220,7 @@ async def test_what_came_before_the_write_side_broke_is_read() -> None:
         await settled()
         assert not protocol.lost.done()
         transport.resume_reading()
-        await until(lambda: protocol.data == b"my last words")
+        await until(lambda: protocol.received == b"my last words")
         peer.stop_writing()
         assert isinstance(await protocol.lost, BrokenPipeError)
         assert protocol.events == ["made", "eof", "lost"]
@@ -271,7 +239,7 @@ async def test_writer_that_was_paused_goes_on_when_the_write_side_broke() -> Non
         transport.resume_reading()
         peer.stop_writing()
         assert isinstance(await protocol.lost, BrokenPipeError)
-        assert protocol.data == b"my last words"
+        assert protocol.received == b"my last words"
 
 
 async def test_peer_that_stops_reading_and_goes_on_is_given_up(
@@ -286,14 +254,14 @@ async def test_peer_that_stops_reading_and_goes_on_is_given_up(
 async def test_protocol_can_be_changed() -> None:
     async with joined_pipes() as (transport, protocol, peer):
         assert transport.get_protocol() is protocol
-        other = Recorder()
+        other = Recorder[PipeTransport]()
         transport.set_protocol(other)
         assert transport.get_protocol() is other
         peer.write(b"to the other")
-        await until(lambda: other.data == b"to the other")
+        await until(lambda: other.received == b"to the other")
         transport.close()
         assert await other.lost is None
-        assert not protocol.data
+        assert not protocol.received
         protocol.lost.set_result(None)
 
 
@@ -308,7 +276,7 @@ async def test_modes_are_restored() -> None:
     peer_reads, write_fd = os.pipe()
     shared = [os.dup(read_fd), os.dup(write_fd)]
     os.set_blocking(shared[1], False)
-    protocol = Recorder()
+    protocol = Recorder[PipeTransport]()
     transport = await join_pipes(protocol, read_fd, write_fd)
     assert [os.get_blocking(fd) for fd in shared] == [False, False]
     transport.close()
@@ -351,7 +319,7 @@ async def test_what_the_peer_writes_after_close_is_thrown_away() -> None:
             await asyncio.sleep(0)
         transport.abort()  # means what is to be written
         peer.write(b"and more")
-        assert not protocol.data
+        assert not protocol.received
         assert not protocol.lost.done()
         assert transport._peer_ended is not None
         transport._peer_ended.set_result(None)
@@ -382,7 +350,7 @@ async def test_what_the_loop_refuses_leaves_nothing_open(which: int, tmp_path: P
     fds = [read_fd, write_fd]
     os.close(fds[which])
     fds[which] = os.open(tmp_path / "file", os.O_RDWR)
-    protocol = Recorder()
+    protocol = Recorder[PipeTransport]()
     with pytest.raises((ValueError, OSError)):
         await join_pipes(protocol, *fds)
     await settled()
@@ -398,7 +366,7 @@ async def test_cancelled_while_it_joins(turns: int) -> None:
     leftovers = Leftovers()
     read_fd, peer_writes = os.pipe()
     peer_reads, write_fd = os.pipe()
-    protocol = Recorder()
+    protocol = Recorder[PipeTransport]()
     task = asyncio.create_task(join_pipes(protocol, read_fd, write_fd))
     await settled(turns)
     task.cancel()

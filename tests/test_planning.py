@@ -31,7 +31,7 @@ def test_a_key_is_the_fields_name_or_what_key_says() -> None:
         from_: Annotated[int, Key("from")]
         to: Annotated[int, Field(ge=0), Key(b"\xff\0")]
         größe: int  # noqa: PLC2401
-        step: Annotated[Optional[Annotated[int, Key("inner")]], Key("outer")] = None  # noqa: UP045
+        step: Annotated[Optional[Annotated[int, Json()]], Key("outer")] = None  # noqa: UP045
         count: Annotated[Optional[Annotated[int, Key("n")]], Json()] = None  # noqa: UP045
 
     assert keys(Move) == [b"from", b"\xff\0", "größe".encode(), b"outer", b"n"]
@@ -93,6 +93,15 @@ def test_an_inherited_key_is_taken_too() -> None:
 
         class Derived(Base):
             b: Annotated[int, Key("a")]
+
+
+def test_two_keys_of_one_field_are_refused() -> None:
+    with pytest.raises(DefinitionError, match=r"Carrier\.value: Key and Key stand .*; keep one"):
+        carrier(Annotated[int, Key("a"), Key("b")])
+    with pytest.raises(DefinitionError, match="Key and Key"):
+        carrier(Annotated[Optional[Annotated[int, Key("inner")]], Key("outer")])  # noqa: UP045
+    key = Key("a")
+    carrier(Annotated[int, key, key])
 
 
 def test_a_key_shows_itself() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.child_program import Act, Flood
+from tests.child_program import Act, Capitals, Flood
 from tests.documents import ROOT
 from tests.example_commands import CountDown, Make, Repeat, Text, example_router
 from tests.leftovers import Leftovers, is_running
 from tests.peers import LogCapture, settled, until
 from tests.programs import program
+from tests.recorder import Recorder
 from typed_amp import (
     Connection,
     ConnectionLostError,
@@ -130,6 +132,33 @@ async def test_state_and_hooks() -> None:
     assert events == ["begin", "end with 0"]
 
 
+@both_fds
+async def test_switch_to_another_protocol(fds: tuple[int, int]) -> None:
+    async with child(fds) as connection:
+        transport, protocol = await connection.switch_protocol(
+            Capitals(), Recorder[asyncio.Transport]
+        )
+        transport.write(b"hello")
+        await until(lambda: protocol.received == b"HELLO")
+        waiting = asyncio.create_task(connection.wait_closed())
+        await settled()
+        assert not waiting.done()
+        transport.close()
+        await waiting
+        assert connection.exit_status == 0
+        assert not is_running(connection.process_id)
+
+
+async def test_closing_after_a_switch_ends_the_child() -> None:
+    async with child() as connection:
+        transport, protocol = await connection.switch_protocol(
+            Capitals(), Recorder[asyncio.Transport]
+        )
+    assert transport.is_closing()
+    assert connection.exit_status == 0
+    assert isinstance(await protocol.lost, ProcessEndedError)
+
+
 # -- What the child gets -------------------------------------------------------------------------
 
 
@@ -216,6 +245,27 @@ async def test_print_does_not_break_the_stream(
     assert sorted(output.err.split("\n")) == ["", "echoed", "kept back", "printed", "written"]
 
 
+async def test_print_after_the_end_does_not_break_the_stream(
+    capfd: pytest.CaptureFixture[str], log: LogCapture
+) -> None:
+    code = """
+import asyncio
+from typed_amp import Router, serve_stdio
+
+async def main():
+    async with serve_stdio(Router()):
+        pass
+    print("afterwards")
+
+asyncio.run(main())
+"""
+    async with connect_process(sys.executable, "-X", "dev", "-c", code, cwd=ROOT) as connection:
+        await connection.wait_closed()
+        assert connection.exit_status == 0
+    assert capfd.readouterr() == ("", "afterwards\n")
+    assert not log.records
+
+
 # -- Programs that can't be run ------------------------------------------------------------------
 
 
@@ -245,6 +295,15 @@ async def test_directory_that_is_not_there(fds: tuple[int, int], tmp_path: Path)
 @pytest.mark.parametrize("fds", [(3, 3), (-1, 4), (3, 2), (2, 4)], ids=str)
 async def test_descriptors_that_make_no_sense(fds: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"fds={fds}")):
+        connect_process("true", fds=fds)
+
+
+@pytest.mark.parametrize("above", [-1, 0, 10**20])
+async def test_descriptors_that_no_process_may_have(above: int) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    fds = (limit + above, 4)
+    expected = f"fds={fds}: {fds[0]:,} is too high where a process may have {limit:,} descriptors"
+    with pytest.raises(ValueError, match=re.escape(expected)):
         connect_process("true", fds=fds)
 
 

@@ -40,6 +40,8 @@ from typed_amp.box import RESERVED_KEYS
 from typed_amp.raw import encode_raw
 from typed_amp.testing import connection_pair
 
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
 NO_BYTES: Any = {"key": "value"}
 SET_BY_PROTOCOL = RESERVED_KEYS - {b"_route"}
 

@@ -114,6 +114,32 @@ async def test_no_responder(log: LogCapture) -> None:
     assert any("Nobody is answered with UNHANDLED" in line for line in log.lines(logging.DEBUG))
 
 
+async def test_refusal_that_the_caller_is_not_told_is_in_the_log(log: LogCapture) -> None:
+    router = example_router()
+
+    @router.responder(Log)
+    async def note(command: Log) -> None:
+        pytest.fail("it was carried out")
+
+    async with raw_client_of(router) as (peer, _):
+        await peer.send({b"_command": b"Log"}, {b"_command": b"Log"})
+        await peer.send({b"_command": b"No\n" + b"o" * 5_000}, REPEAT)
+        assert await peer.receive() == {b"_answer": b"1", b"text": b"abab"}
+    assert log.only_line().endswith(
+        ": refused Log, whose caller is told nothing: line: Field required (others: level DEBUG)"
+    )
+    refused = [line for line in log.lines(logging.DEBUG) if "is refused with" in line]
+    assert len(refused) == 3
+
+    async with raw_client_of(router) as (peer, _):  # once for each connection
+        await peer.send({b"_command": b"No\n" + b"o" * 5_000}, REPEAT)
+        await peer.receive()
+    line = log.lines()[1]
+    assert r"refused No\noooo" in line
+    assert "told nothing: Unhandled Command: 'No" in line
+    assert len(line) < 1_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "description"),
     [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -135,12 +136,13 @@ async def test_what_no_stream_comes_over(
 
 
 @pytest.mark.parametrize("reading", [True, False])
-async def test_descriptor_that_is_closed(reading: bool) -> None:
+@pytest.mark.parametrize("number", [None, -1, 10**20])
+async def test_descriptor_that_is_closed(reading: bool, number: int | None) -> None:
     read_fd, write_fd = os.pipe()
-    closed = max(descriptors()) + 10
+    closed = number or max(descriptors()) + 10
     with pytest.raises(OSError, match=f"descriptor {closed}, which is closed") as caught:
         await serve_fds(Router(), *((closed, write_fd) if reading else (read_fd, closed)))
-    assert caught.value.errno is not None
+    assert caught.value.errno == errno.EBADF
     os.close(read_fd)
     os.close(write_fd)
 
@@ -166,11 +168,8 @@ def standard_streams() -> Iterator[tuple[int, int]]:
             os.close(before)
 
 
-async def test_standard_streams_are_put_back() -> None:
-    sys.stdout.flush()
+async def test_standard_streams_lead_elsewhere_for_good() -> None:
     with standard_streams() as (peer_reads, peer_writes):
-        os.set_blocking(0, False)
-        before = descriptors()
         async with serve_fds(example_router(), peer_reads, peer_writes) as peer:
             async with serve_stdio(example_router()) as connection:
                 assert await works(connection)
@@ -179,14 +178,25 @@ async def test_standard_streams_are_put_back() -> None:
                 during = descriptors()
                 assert during[0] == os.devnull
                 assert during[1] == during[2]
-                with pytest.raises(ValueError, match="a device"):
-                    await serve_stdio(Router())
             after = descriptors()
-            assert [after[0], after[1]] == [before[0], before[1]]
-            assert [os.get_blocking(0), os.get_blocking(1)] == [False, True]
+            assert [after[0], after[1]] == [during[0], during[1]]
+            await peer.wait_closed()  # it sees the end, though this program goes on
+            with pytest.raises(ValueError, match="a device"):
+                await serve_stdio(Router())
 
 
-async def test_standard_streams_are_put_back_when_opening_fails(log: LogCapture) -> None:
+async def test_modes_of_standard_streams_are_restored() -> None:
+    with standard_streams() as (peer_reads, peer_writes):
+        os.set_blocking(0, False)
+        others = os.dup(0), os.dup(1)  # such as a shell has, which goes on when this program ends
+        async with serve_fds(Router(), peer_reads, peer_writes), serve_stdio(Router()):
+            assert [os.get_blocking(fd) for fd in others] == [False, False]
+        assert [os.get_blocking(fd) for fd in others] == [False, True]
+        for fd in others:
+            os.close(fd)
+
+
+async def test_standard_streams_lead_elsewhere_when_opening_fails(log: LogCapture) -> None:
     router = Router()
 
     @router.on_connect
@@ -194,11 +204,11 @@ async def test_standard_streams_are_put_back_when_opening_fails(log: LogCapture)
         raise ZeroDivisionError("no good")
 
     with standard_streams() as (peer_reads, peer_writes):
-        before = descriptors()
         with pytest.raises(ConnectionLostError, match="no good"):
             await serve_stdio(router)
         after = descriptors()
-        assert [after[0], after[1]] == [before[0], before[1]]
+        assert [after[0], after[1]] == [os.devnull, after[2]]
+        assert os.read(peer_reads, 1) == b""
         os.close(peer_reads)
         os.close(peer_writes)
 

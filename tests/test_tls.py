@@ -14,6 +14,8 @@ from tests.conftest import Certificates
 from typed_amp import StartTLSError
 from typed_amp.tls import check_context, feed_protocol
 
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
 
 class Whole(asyncio.Protocol):
     def __init__(self) -> None:

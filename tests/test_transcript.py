@@ -135,18 +135,45 @@ def test_answer_belongs_to_the_ask_with_its_tag() -> None:
 def test_tag_that_is_used_again_belongs_to_the_later_ask() -> None:
     answer = {b"_answer": b"1", b"price": b"1"}
     ping = {b"_ask": b"1", b"_command": b"Ping"}
-    told = meanings(ASK, answer, ping, answer, answer)
-    assert [box.command for box in told] == [b"Buy", b"Buy", b"Ping", b"Ping", None]
+    told = meanings(ASK, answer, ping, answer)
+    assert [box.command for box in told] == [b"Buy", b"Buy", b"Ping", b"Ping"]
+    assert [box.problem for box in told] == [None] * 4
 
 
-def test_asks_of_other_captures_come_before_those_of_this_one() -> None:
+def test_second_answer_is_told_from_one_without_an_ask() -> None:
+    error = {b"_error": b"1", b"_error_code": b"OUT", b"_error_description": b"none left"}
+    answer = {b"_answer": b"1", b"price": b"3"}
+    told = meanings(ASK, answer, error, {b"_answer": b"1"}, {b"_answer": b"2"}, ASK, answer)
+    already = "this ask was answered already"
+    assert [(box.command, box.problem) for box in told[1:]] == [
+        (b"Buy", None),
+        (b"Buy", f"{already}; does not fit Buy: sku: Field required"),
+        (b"Buy", f"{already}; does not fit Buy: the answer to Buy.price: Field required"),
+        (None, None),
+        (b"Buy", None),
+        (b"Buy", None),
+    ]
+    assert values(told[1]) == {"price": 3}
+    assert not any(box.is_violation for box in told)
+
+
+def test_answers_of_long_ago_are_forgotten() -> None:
+    asks = [{b"_ask": b"%x" % n, b"_command": b"Ping"} for n in range(2_000)]
+    answers = [{b"_answer": b"%x" % n} for n in range(2_000)]
+    told = meanings(*asks, *answers, answers[0], answers[-1])
+    assert [box.command for box in told[-2:]] == [None, b"Ping"]
+
+
+def test_second_answer_takes_no_ask_of_its_own_side() -> None:
     own, other = Asks(), Asks()
     own.note({b"_ask": b"1", b"_command": b"Ping"})
     other.note(ASK)
     transcript = Transcript(SIGNATURES, [other], own)
     answer = {b"_answer": b"1", b"price": b"1"}
     told = [transcript.meaning(box) for box in captured(answer, answer)]
-    assert [box.command for box in told] == [b"Buy", b"Ping"]
+    assert [box.command for box in told] == [b"Buy", b"Buy"]
+    (answer_to_own,) = captured({b"_answer": b"1"})
+    assert Transcript(SIGNATURES, [own], other).meaning(answer_to_own).command == b"Ping"
 
 
 # -- Typed values ---------------------------------------------------------------------------------

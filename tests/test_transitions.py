@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from tests.conftest import Certificates
-from tests.example_commands import Data, Echo, Log, Text, Wait, example_router
+from tests.example_commands import Data, Echo, Log, Repeat, Text, Wait, example_router
 from tests.peers import (
     HOST,
     LogCapture,
@@ -461,6 +461,30 @@ async def test_a_factory_that_fails() -> None:
             await client.switch_protocol(Switch(), no_protocol)
         await client.wait_closed()
         await until(lambda: "lost" in theirs.events)
+
+
+async def test_a_factory_that_makes_no_protocol() -> None:
+    nothing: Any = lambda: None  # noqa: E731
+    theirs = Plain()
+    async with joined_by("tcp", switching_router(theirs)) as (client, _):
+        message = r"^Switch: protocol_factory\(\) returned a NoneType, .* an asyncio\.Protocol$"
+        with pytest.raises(TypeError, match=message):
+            await client.switch_protocol(Switch(), nothing)
+        await client.wait_closed()
+        with pytest.raises(ConnectionLostError, match="was lost: Switch: protocol_factory"):
+            await client.call(Repeat(text=""))
+        await until(lambda: "lost" in theirs.events)
+
+
+async def test_a_responder_that_returns_no_protocol(log: LogCapture) -> None:
+    nothing: Any = None
+    async with joined_by("tcp", switching_router(nothing)) as (client, _):
+        with pytest.raises(UnknownRemoteError):
+            await client.switch_protocol(Switch(), Plain)
+        assert "Switch is answered with a BaseProtocol, but its responder returned a NoneType" in (
+            log.only_line()
+        )
+        assert await client.call(Repeat(text="ab")) == Text(text="ab")
 
 
 async def test_both_sides_at_once_end_clearly() -> None:

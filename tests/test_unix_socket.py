@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.leftovers import descriptors
 from tests.peers import until
 from tests.test_unix_transport import (
     LOOPS,
-    Recorder,
-    open_files,
+    UnixRecorder,
     room_for_descriptors,
     run_in,
     sent_with_rights,
@@ -28,9 +28,9 @@ def run(
 ) -> Iterator[Callable[[Callable[[], Awaitable[None]]], None]]:
     with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
         runner.run(asyncio.sleep(0))  # what the loop keeps open for the life of the process
-    before = open_files()
+    before = descriptors()
     yield lambda scenario: run_in(request.param, scenario)
-    assert open_files() == before
+    assert descriptors() == before
 
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -40,10 +40,10 @@ def test_nothing_is_lost_at_the_takeover(run: Run, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
 
     async def scenario() -> None:
-        accepted: list[Recorder] = []
+        accepted: list[UnixRecorder] = []
 
-        def new_protocol() -> Recorder:
-            accepted.append(Recorder())
+        def new_protocol() -> UnixRecorder:
+            accepted.append(UnixRecorder())
             return accepted[-1]
 
         loop = asyncio.get_running_loop()
@@ -71,15 +71,15 @@ def test_connections_stay_open_after_the_takeover(run: Run, tmp_path: Path) -> N
     path = str(tmp_path / "socket")
 
     async def scenario() -> None:
-        accepted: list[Recorder] = []
+        accepted: list[UnixRecorder] = []
 
-        def new_protocol() -> Recorder:
-            accepted.append(Recorder())
+        def new_protocol() -> UnixRecorder:
+            accepted.append(UnixRecorder())
             return accepted[-1]
 
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(lambda: UnixTakeover(new_protocol), path)
-        client = Recorder()
+        client = UnixRecorder()
         transport = await open_unix_transport(client, path)
         assert client.events == ["made"]
         assert transport.get_extra_info("peername") == path
@@ -105,7 +105,7 @@ def test_server_that_can_open_nothing_more_refuses(run: Run, tmp_path: Path) -> 
         loop = asyncio.get_running_loop()
         handler = loop.get_exception_handler()
         loop.set_exception_handler(lambda _, context: contexts.append(context))
-        server = await loop.create_unix_server(lambda: UnixTakeover(Recorder), path)
+        server = await loop.create_unix_server(lambda: UnixTakeover(UnixRecorder), path)
         with socket.socket(socket.AF_UNIX) as early:
             early.connect(path)
             early.setblocking(False)
@@ -129,9 +129,9 @@ def test_more_clients_than_the_queue_holds(run: Run, tmp_path: Path) -> None:
             listener.bind(path)
             listener.listen(1)
             listener.setblocking(False)
-            clients = [Recorder() for _ in range(5)]
+            clients = [UnixRecorder() for _ in range(5)]
             connecting = [asyncio.create_task(open_unix_transport(c, path)) for c in clients]
-            waiting = asyncio.create_task(open_unix_transport(Recorder(), path))
+            waiting = asyncio.create_task(open_unix_transport(UnixRecorder(), path))
             await asyncio.wait(connecting, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -150,13 +150,13 @@ def test_refused_connection_says_where(run: Run, tmp_path: Path) -> None:
 
     async def scenario() -> None:
         with pytest.raises(FileNotFoundError, match="socket'"):
-            await open_unix_transport(Recorder(), path)
+            await open_unix_transport(UnixRecorder(), path)
         with socket.socket(socket.AF_UNIX) as left_behind:
             left_behind.bind(path)
         with pytest.raises(ConnectionRefusedError, match="socket'"):
-            await open_unix_transport(Recorder(), path)
+            await open_unix_transport(UnixRecorder(), path)
         with pytest.raises(OSError, match="too long"):
-            await open_unix_transport(Recorder(), path * 10)
+            await open_unix_transport(UnixRecorder(), path * 10)
 
     run(scenario)
 
@@ -168,7 +168,7 @@ def test_cancelled_as_it_is_connected(run: Run, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
             listener.listen()
-            client = Recorder()
+            client = UnixRecorder()
             connecting = asyncio.create_task(open_unix_transport(client, path))
             await asyncio.sleep(0)  # it is connected, and the protocol not yet told
             connecting.cancel()

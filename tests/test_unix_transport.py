@@ -9,10 +9,8 @@ import os
 import resource
 import socket
 import ssl
-import sys
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -21,7 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import Certificates
+from tests.leftovers import descriptors
 from tests.peers import settled, until
+from tests.recorder import Recorder
 from typed_amp.outgoing import MAX_DESCRIPTORS
 from typed_amp.unix_transport import UnixTransport
 
@@ -39,11 +39,6 @@ def loops_have_run() -> None:
     for factory in LOOPS.values():
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(asyncio.sleep(0))
-
-
-def open_files() -> set[str]:
-    directory = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
-    return {path.name for path in Path(directory).iterdir()}
 
 
 @contextlib.contextmanager
@@ -68,7 +63,7 @@ def is_open(descriptor: int) -> bool:
 def room_for_descriptors(count: int) -> Iterator[None]:
     """Let this process open so many more."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    numbers = range(len(open_files()) + count + 1)
+    numbers = range(len(descriptors()) + count + 1)
     free = [number for number in numbers if not is_open(number)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (free[count], limits[1]))
     try:
@@ -80,10 +75,10 @@ def room_for_descriptors(count: int) -> Iterator[None]:
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Run a coroutine in each event loop; it must leave no descriptor open, and no error behind."""
-    before = open_files()
+    before = descriptors()
     yield lambda scenario: run_in(request.param, scenario)
     gc.collect()
-    assert open_files() == before
+    assert descriptors() == before
 
 
 def run_in(name: str, scenario: Callable[[], Awaitable[None]]) -> None:
@@ -100,43 +95,20 @@ def run_in(name: str, scenario: Callable[[], Awaitable[None]]) -> None:
         runner.run(main())
 
 
-class Recorder(asyncio.Protocol):
-    """Notes what a transport tells, in order."""
+class UnixRecorder(Recorder[UnixTransport]):
+    """Notes descriptors too, and what came between what."""
 
     def __init__(self, *, keeps_open: bool = False) -> None:
-        self.events: list[Any] = []
-        self.received = b""
+        super().__init__(keeps_open=keeps_open)
         self.descriptors: list[int] = []
-        self.keeps_open = keeps_open
-        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.transport: UnixTransport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, UnixTransport)
-        self.transport = transport
-        self.events.append("made")
 
     def data_received(self, data: bytes) -> None:
         self.events.append(data)
-        self.received += data
+        super().data_received(data)
 
     def descriptors_received(self, descriptors: list[int]) -> None:
         self.events.append(len(descriptors))
         self.descriptors += descriptors
-
-    def eof_received(self) -> bool:
-        self.events.append("eof")
-        return self.keeps_open
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.events.append("lost")
-        self.lost.set_result(exc)
 
     def close_descriptors(self) -> None:
         """Close what came."""
@@ -184,7 +156,7 @@ async def one_end(
 ) -> AsyncIterator[tuple[UnixTransport, Any, socket.socket]]:
     """Make a transport, and a plain socket at the other end."""
     ours, theirs = pair(size)
-    protocol = protocol or Recorder()
+    protocol = protocol or UnixRecorder()
     transport = UnixTransport(asyncio.get_running_loop(), ours, protocol)
     try:
         await asyncio.sleep(0)
@@ -193,13 +165,13 @@ async def one_end(
     finally:
         transport.abort()
         await settled()
-        if isinstance(protocol, Recorder):
+        if isinstance(protocol, UnixRecorder):
             protocol.close_descriptors()
 
 
 @contextlib.asynccontextmanager
-async def two_ends(size: int | None = None) -> AsyncIterator[tuple[Recorder, Recorder]]:
-    left, right = Recorder(), Recorder()
+async def two_ends(size: int | None = None) -> AsyncIterator[tuple[UnixRecorder, UnixRecorder]]:
+    left, right = UnixRecorder(), UnixRecorder()
     loop = asyncio.get_running_loop()
     transports = [
         UnixTransport(loop, sock, protocol)
@@ -254,7 +226,7 @@ def test_connection_is_made_before_anything_is_read(run: Run) -> None:
         ours, theirs = pair()
         with theirs:
             theirs.send(b"early")
-            protocol = Recorder()
+            protocol = UnixRecorder()
             transport = UnixTransport(asyncio.get_running_loop(), ours, protocol)
             assert protocol.events == []
             await until(lambda: protocol.received)
@@ -364,7 +336,7 @@ def test_reading_pauses_and_resumes(run: Run) -> None:
 
 
 def test_paused_as_soon_as_the_connection_is_made(run: Run) -> None:
-    class Paused(Recorder):
+    class Paused(UnixRecorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             self.transport.pause_reading()
@@ -392,7 +364,7 @@ def test_end_of_the_stream_closes(run: Run) -> None:
 
 def test_end_of_the_stream_that_leaves_the_other_direction_open(run: Run) -> None:
     async def scenario() -> None:
-        async with one_end(Recorder(keeps_open=True)) as (transport, protocol, theirs):
+        async with one_end(UnixRecorder(keeps_open=True)) as (transport, protocol, theirs):
             theirs.shutdown(socket.SHUT_WR)
             await until(lambda: "eof" in protocol.events)
             transport.pause_reading()
@@ -499,7 +471,7 @@ def test_writing_to_a_peer_that_is_gone(run: Run) -> None:
 
 
 def test_closing_from_within_the_callbacks(run: Run) -> None:
-    class Aborts(Recorder):
+    class Aborts(UnixRecorder):
         def resume_writing(self) -> None:
             super().resume_writing()
             self.transport.abort()
@@ -610,7 +582,7 @@ def test_repr_says_its_state(run: Run) -> None:
 
 def test_start_tls(run: Run, certificates: Certificates) -> None:
     async def upgraded(
-        protocol: Recorder, context: ssl.SSLContext, *, server_side: bool
+        protocol: UnixRecorder, context: ssl.SSLContext, *, server_side: bool
     ) -> asyncio.Transport:
         loop: Any = asyncio.get_running_loop()  # uvloop's is no BaseEventLoop
         transport = await asyncio.BaseEventLoop.start_tls(
@@ -771,7 +743,7 @@ def test_descriptors_for_a_protocol_that_takes_none_are_closed(
 
 
 def test_connection_aborted_as_descriptors_come(run: Run) -> None:
-    class Aborts(Recorder):
+    class Aborts(UnixRecorder):
         def descriptors_received(self, descriptors: list[int]) -> None:
             super().descriptors_received(descriptors)
             self.transport.abort()
@@ -806,7 +778,7 @@ def test_descriptors_that_find_no_room_end_the_connection(run: Run) -> None:
     size=st.sampled_from([1, 4_096, 20_000]),
 )
 def test_everything_arrives_in_order(name: str, items: list[int | bytes], size: int) -> None:
-    before = open_files()
+    before = descriptors()
     expected = b"".join(item for item in items if isinstance(item, bytes))
     numbers = iter(range(1000))
 
@@ -815,7 +787,7 @@ def test_everything_arrives_in_order(name: str, items: list[int | bytes], size: 
         due: list[int] = []
         read_before: list[int] = []
 
-        class Receiver(Recorder):
+        class Receiver(UnixRecorder):
             def descriptors_received(self, descriptors: list[int]) -> None:
                 super().descriptors_received(descriptors)
                 read_before.extend([len(self.received)] * len(descriptors))
@@ -823,7 +795,7 @@ def test_everything_arrives_in_order(name: str, items: list[int | bytes], size: 
         receiver = Receiver()
         loop = asyncio.get_running_loop()
         ours, theirs = pair(size)
-        sender = Recorder()
+        sender = UnixRecorder()
         transports = [UnixTransport(loop, ours, sender), UnixTransport(loop, theirs, receiver)]
         written = 0
         waiting = 0
@@ -852,4 +824,4 @@ def test_everything_arrives_in_order(name: str, items: list[int | bytes], size: 
         receiver.close_descriptors()
 
     run_in(name, scenario)
-    assert open_files() == before
+    assert descriptors() == before

@@ -264,7 +264,8 @@ def test_draining_on_uvloop(with_tls: bool, certificates: Certificates) -> None:
         processes.test_cancelled_during_the_hooks,
         stdio.test_both_sides_of_two_pipes,
         stdio.test_one_socket_for_both_directions,
-        stdio.test_standard_streams_are_put_back,
+        stdio.test_standard_streams_lead_elsewhere_for_good,
+        stdio.test_modes_of_standard_streams_are_restored,
     ],
     ids=lambda test: test.__name__,
 )

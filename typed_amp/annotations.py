@@ -16,6 +16,7 @@ from typing import (
     Any,
     Final,
     Literal,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -59,7 +60,9 @@ from typed_amp.large import Large
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["codec_for", "large_of", "split_annotated"]
+__all__ = ["codec_for", "large_of", "only_mark", "split_annotated"]
+
+M = TypeVar("M")
 
 _SCALARS: Final[dict[Any, Codec[Any]]] = {
     int: IntegerCodec(),
@@ -108,19 +111,30 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def large_of(metadata: tuple[Any, ...]) -> Large | None:
-    """Find the mark of a field whose values may be long; the last, where there are several.
+def only_mark(metadata: tuple[Any, ...], *kinds: type[M]) -> M | None:
+    """Find the mark that is of one of these kinds; None if there is none.
 
     Raises:
-        DefinitionError: the class stands there.
+        DefinitionError: there are several.
     """
-    found: Large | None = None
+    # pydantic may repeat one and the same.
+    marks = {id(mark): mark for mark in metadata if isinstance(mark, kinds)}
+    if len(marks) > 1:
+        names = " and ".join(type(mark).__name__ for mark in marks.values())
+        raise DefinitionError(f"{names} stand beside one type in Annotated[...]; keep one of them")
+    return next(iter(marks.values()), None)
+
+
+def large_of(metadata: tuple[Any, ...]) -> Large | None:
+    """Find the mark of a field whose values may be long.
+
+    Raises:
+        DefinitionError: there are several, or the class stands there.
+    """
     for mark in metadata:
-        if isinstance(mark, Large):
-            found = mark
-        elif isinstance(mark, type) and issubclass(mark, Large):
+        if isinstance(mark, type) and issubclass(mark, Large):
             raise DefinitionError(f"{mark.__name__} stands there as a class; write an instance")
-    return found
+    return only_mark(metadata, Large)
 
 
 def codec_for(
@@ -136,8 +150,9 @@ def codec_for(
             fields, which are the business of a higher layer.
 
     Raises:
-        DefinitionError: it has none.
+        DefinitionError: it has none, or several.
     """
+    only_mark(metadata, Codec, Json, Descriptor)
     for mark in reversed(metadata):
         if isinstance(mark, Codec):
             return mark

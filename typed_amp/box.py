@@ -14,15 +14,17 @@ Keys have 1 to 255 bytes, values 0 to 65,535 (https://amp-protocol.net; Twisted'
 
 from __future__ import annotations
 
+import reprlib
 import sys
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from typed_amp.details import ERROR_DETAILS
 from typed_amp.errors import DecodeError, EncodeError, ProtocolViolationError, TooLongError
 from typed_amp.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 __all__ = [
     "ANSWER",
@@ -95,6 +97,9 @@ END_OF_BOX: Final = b"\0\0"
 _LEADING_KEYS: Final = (ASK, ANSWER, ERROR)
 
 
+_BYTES: Final = (bytes, bytearray, memoryview)
+
+
 def printable(data: bytes) -> str:
     """Show bytes that a peer chose (a key, a name, a code) as ASCII text, escaped where needed.
 
@@ -145,7 +150,7 @@ def encode_box(box: Mapping[bytes, bytes], *, segmented: bool = False) -> bytes:
             For tools: a connection of ours speaks version 1, and so does nearly everything.
 
     Raises:
-        EncodeError: the box is empty, or a key is.
+        EncodeError: the box is empty, or a key is; or something in it isn't bytes.
         TooLongError: a key is longer than 255 bytes, or a value than 65,535 and not segmented.
     """
     if not box:
@@ -154,7 +159,22 @@ def encode_box(box: Mapping[bytes, bytes], *, segmented: bool = False) -> bytes:
         if key in box:
             box = {key: box[key], **box}
             break
-    return encode_pairs(box, segmented=segmented) + END_OF_BOX
+    try:
+        return encode_pairs(box, segmented=segmented) + END_OF_BOX
+    except (TypeError, AttributeError) as error:
+        raise EncodeError(_why_no_box(box)) from error
+
+
+def _why_no_box(box: Any) -> str:
+    """Say what in a box isn't bytes. A value is not shown: it may be a secret."""
+    due = "the keys and values of a box are bytes"
+    for key, value in box.items() if isinstance(box, Mapping) else ():
+        if not isinstance(key, _BYTES):
+            return f"the key {reprlib.repr(key)} is of type {type(key).__name__}; {due}"
+        if not isinstance(value, _BYTES):
+            name = printable(bytes(key))
+            return f"the value of {name} is of type {type(value).__name__}; {due}"
+    return f"a box is a dict, and {due}"
 
 
 def decode_boxes(data: bytes) -> list[Box]:

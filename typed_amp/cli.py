@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import shutil
 import signal
 import sys
@@ -57,8 +58,8 @@ Examples:
   typed-amp decode --commands shop.commands from-client.bin from-server.bin
   typed-amp decode --json capture.bin | jq .command
 
-Exit codes: 0 if all boxes are complete, 1 if a capture is broken, 2 if the options are wrong or a
-file can't be read.
+Exit codes: 0 if all boxes are complete, 1 if a capture is broken, 2 if the options are wrong, a
+file can't be read or nothing can be printed.
 """
 
 _FROM_TWISTED_HELP = """
@@ -78,7 +79,7 @@ Examples:
   typed-amp from-twisted shop.twisted_commands -o shop/commands.py
 
 Exit codes: 0 if source was printed, even if it has comments in place of commands; 2 if there was
-nothing to print, or a module can't be imported.
+nothing to print, a module can't be imported or nothing can be printed.
 """
 
 app: typer.Typer = typer.Typer(
@@ -165,6 +166,7 @@ def decode(
                     )
                 _print(text if is_first or as_json else f"\n{text}")
                 is_first = False
+    _flush()
     raise typer.Exit(0 if is_good else 1)
 
 
@@ -198,6 +200,7 @@ def from_twisted(
     if output is None:
         _prepare_output()
         _print(conversion.source.removesuffix("\n"))
+        _flush()
     else:
         try:
             output.write_text(conversion.source, encoding="utf-8")
@@ -279,6 +282,8 @@ def _commands_of(module: ModuleType) -> list[type[Command[Any]]]:
 
 def _opened(name: str, stack: contextlib.ExitStack) -> tuple[str, BinaryIO]:
     if name == "-":
+        if sys.stdin is None:
+            _fail("can't read standard input: it is closed")
         return "-", sys.stdin.buffer
     try:
         return name, stack.enter_context(Path(name).open("rb"))
@@ -310,7 +315,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
     """Read what is there, as it comes; what was printed before is seen meanwhile."""
     read = getattr(file, "read1", file.read)
     while True:
-        sys.stdout.flush()
+        _flush()
         try:
             chunk: bytes = read(_CHUNK)
         except OSError as error:
@@ -324,6 +329,8 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _prepare_output() -> None:
+    if sys.stdout is None:
+        _fail("can't write to standard output: it is closed")
     # When nobody reads on, as with `| head`, the process ends without a word, as others do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     # Integers of any length are shown, also those that Python won't print.
@@ -332,7 +339,24 @@ def _prepare_output() -> None:
 
 def _print(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    with _output():
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _flush() -> None:
+    with _output():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    """End with a message where nothing more can be printed, as on a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        # Python itself writes what is left when it ends, and would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"can't write to standard output: {error.strerror}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -10,7 +10,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, ForwardRef, Generic, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, ValidationError
 from typing_extensions import TypeVar
 
 from typed_amp.errors import DefinitionError
@@ -18,9 +18,11 @@ from typed_amp.planning import UnresolvedError, local_names, substitute
 from typed_amp.signature import Options, Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["Command", "CommandType"]
+    from pydantic.fields import FieldInfo
+
+__all__ = ["Command", "CommandType", "check_names"]
 
 R = TypeVar("R", default=None)
 C_co = TypeVar("C_co", covariant=True)
@@ -147,6 +149,48 @@ class Command(BaseModel, Generic[R]):
                 ) from None
         assert cls.__amp_own_signature__ is not None
         return cls.__amp_own_signature__
+
+
+def check_names(command: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a command has not. pydantic ignores them, unless told otherwise.
+
+    Args:
+        command: the class; what is none, or has an `__init__` of its own, is left to itself.
+        arguments: what it was called with.
+
+    Raises:
+        pydantic.ValidationError: it has no such fields.
+    """
+    fields: Mapping[str, FieldInfo] = getattr(command, "__pydantic_fields__", {})
+    if arguments.keys() <= fields.keys():
+        return
+    if not isinstance(command, type) or not issubclass(command, Command):
+        return
+    if command.__pydantic_custom_init__:
+        return
+    validators = command.__pydantic_decorators__.model_validators.values()
+    if any(validator.info.mode != "after" for validator in validators):
+        return  # which may know others
+    known = {*fields, *(name for field in fields.values() for name in _aliases(field))}
+    unknown = [name for name in arguments if name not in known]
+    if unknown and command.model_config.get("extra") != "allow":
+        raise ValidationError.from_exception_data(
+            command.__name__,
+            [
+                {"type": "extra_forbidden", "loc": (name,), "input": arguments[name]}
+                for name in unknown
+            ],
+            hide_input=command.model_config.get("hide_input_in_errors", False),
+        )
+
+
+def _aliases(field: FieldInfo) -> Iterator[str]:
+    """Give the names of a field that stand for it, or for a part of what it is read from."""
+    alias = field.validation_alias
+    for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+        name = choice.path[0] if isinstance(choice, AliasPath) else choice
+        if isinstance(name, str):
+            yield name
 
 
 def _work_out(command: type[Command[Any]], namespace: Mapping[str, Any] | None) -> None:

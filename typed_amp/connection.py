@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from typed_amp.box import ANSWER, ERROR, ERROR_CODE, TIMEOUT, printable
 from typed_amp.calls import Attached
+from typed_amp.command import check_names
 from typed_amp.errors import DecodeError, EncodeError, RemoteAmpError
 from typed_amp.limits import Limits
 from typed_amp.link import Link
@@ -46,8 +47,9 @@ S = TypeVar("S", default=None)
 class Connection(Generic[S]):
     """One end of an AMP connection. Both ends are alike: either may call, both may answer.
 
-    Made by `connect`, `connect_unix`, `serve`, `serve_unix` and `typed_amp.testing`, never by hand.
-    To be used from the event loop it was made in. `async with` closes it at the end.
+    Made by `connect`, `connect_unix`, `connect_process`, `serve`, `serve_unix`, `serve_stdio`,
+    `serve_fds` and `typed_amp.testing`, never by hand. To be used from the event loop it was made
+    in. `async with` closes it at the end.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Connection(Generic[S]):
         on_opened: Callable[[Connection[S]], None] | None = None,
         on_ended: Callable[[Connection[S]], None] | None = None,
         peer: str | None = None,
+        exit_status: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._link: Link[S] = Link(
             self,
@@ -80,6 +83,7 @@ class Connection(Generic[S]):
             on_opened=on_opened,
             on_ended=on_ended,
             peer=peer,
+            exit_status=exit_status,
         )
         self._calls = self._link.calls
 
@@ -167,13 +171,16 @@ class Connection(Generic[S]):
     ) -> R:
         """Make a command and call it: `call_remote(Repeat, text="abc", times=3)`.
 
-        The same as `call(Repeat(text="abc", times=3))`, spelled as Twisted's `callRemote`.
+        The same as `call(Repeat(text="abc", times=3))`, spelled as Twisted's `callRemote`, but that
+        a name which is no field's is refused, where pydantic's models ignore it.
 
         Raises:
             pydantic.ValidationError: the fields are not those of the command.
             Exception: as `call`.
         """
-        return await self.call(command(*args, **kwargs))
+        made = command(*args, **kwargs)
+        check_names(command, kwargs)
+        return await self.call(made)
 
     async def call_box(
         self,
@@ -284,6 +291,7 @@ class Connection(Generic[S]):
             RemoteAmpError: the peer refused, with an error that the command doesn't declare.
             Exception: an error that the command declares, as itself; or what `protocol_factory` or
                 the protocol's `connection_made` raises. The connection is ended then.
+            TypeError: what `protocol_factory` returns is no protocol. The connection is ended then.
             CallTimeoutError: the time is over. The connection is ended, once the peer may know.
             ConnectionLostError: the connection is closed, or went before the answer came.
             EncodeError: a value can't be written. Nothing was sent.

@@ -204,6 +204,11 @@ class Handover:
             await self._ask(signature, command)
             try:
                 protocol = protocol_factory()
+                if not isinstance(protocol, asyncio.BaseProtocol):
+                    raise TypeError(
+                        f"{signature.title}: protocol_factory() returned a"
+                        f" {type(protocol).__name__}, where it is to return an asyncio.Protocol"
+                    )
             except BaseException as error:
                 self._link.fail(error)
                 raise

@@ -70,6 +70,7 @@ class Link(Generic[S]):
         on_opened: called when there is a transport, before hooks and state.
         on_ended: called when all is over.
         peer: what messages call the peer; if left out, its address.
+        exit_status: gives the exit status of the peer's process, where that is known.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Link(Generic[S]):
         on_opened: Callable[[Connection[S]], None] | None,
         on_ended: Callable[[Connection[S]], None] | None,
         peer: str | None,
+        exit_status: Callable[[], int | None],
     ) -> None:
         self.connection: Connection[S] = connection
         self.router: Router[S] = router
@@ -140,9 +142,8 @@ class Link(Generic[S]):
         """Whether calls fail, since the transport is closed or about to be."""
         self.lost_cause: BaseException | None = None
         self.finished: asyncio.Event = asyncio.Event()
-        self.exit_status: Callable[[], int | None] = lambda: None
-        """Gives the exit status of the peer's process, where that is known."""
         self._peer = peer
+        self._exit_status = exit_status
         self._limits = limits
         self._drain_timeout = drain_timeout
         self._on_opened = on_opened
@@ -545,7 +546,7 @@ class Link(Generic[S]):
         error = ConnectionLostError(f"{what}: the connection to {self.peer} {reason}")
         if isinstance(self.lost_cause, ProcessEndedError):  # it says itself who has ended
             error.args = (f"{what}: {self.lost_cause}",)
-        error.exit_status = self.exit_status()
+        error.exit_status = self._exit_status()
         error.__cause__ = self.lost_cause
         return error
 

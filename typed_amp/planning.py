@@ -22,7 +22,7 @@ from typing import (
 
 from pydantic import BaseModel, RootModel, TypeAdapter
 
-from typed_amp.annotations import codec_for, large_of, split_annotated
+from typed_amp.annotations import codec_for, large_of, only_mark, split_annotated
 from typed_amp.box import MAX_KEY_LENGTH, RESERVED_KEYS, printable
 from typed_amp.errors import DefinitionError
 from typed_amp.plan import Field, Plan, RowsCodec
@@ -178,12 +178,12 @@ def _planned(
         metadata = (*inner_metadata, *outer_metadata)
         if _is_open(annotation):
             raise UnresolvedError(f"{where} is of type {annotation}, a type parameter")
-        keys = [mark.key for mark in metadata if isinstance(mark, Key)]
-        key = keys[-1] if keys else name.encode()
         try:
+            named = only_mark(metadata, Key)
             large = large_of(metadata)
         except DefinitionError as error:
             raise DefinitionError(f"{where}: {error}") from None
+        key = named.key if named else name.encode()
         max_key_length = large.max_key_length() if large else MAX_KEY_LENGTH
         if not key or len(key) > max_key_length:
             raise DefinitionError(

@@ -6,6 +6,8 @@ nothing else differs from a server at the other end of a socket, but that the pr
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import signal
 from typing import TYPE_CHECKING, Final, overload
 
@@ -38,6 +40,9 @@ class ProcessConnection(Connection[S]):
     When it is closed, so is the pipe that the process reads from, and the process is to end. One
     that goes on gets a SIGTERM after `kill_timeout` seconds, and a SIGKILL after as long again. The
     same happens to one that closes its pipes itself. `wait_closed` returns when it has ended.
+
+    Also after a switch to another protocol: `close`, and so the end of `async with`, closes the
+    transport of that, and `wait_closed` waits for the process.
     """
 
     def __init__(
@@ -46,10 +51,22 @@ class ProcessConnection(Connection[S]):
         router: Router[S] | None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
-        peer = f"{child.title} (process {child.process_id})"
-        super().__init__(router, peer=peer, **options)
+        super().__init__(
+            router,
+            peer=f"{child.title} (process {child.process_id})",
+            exit_status=lambda: child.exit_status,
+            **options,
+        )
         self._child = child
-        self._link.exit_status = lambda: child.exit_status
+
+    def close(self, *, drain_timeout: float | None = None) -> None:
+        super().close(drain_timeout=drain_timeout)
+        if self.is_closed:  # by a switch, maybe, which leaves the pipes open
+            self._link.transport.close()
+
+    async def wait_closed(self) -> None:
+        await super().wait_closed()
+        await asyncio.wait([self._child.ended])
 
     @property
     def process_id(self) -> int:
@@ -144,6 +161,12 @@ def connect_process(
         raise ValueError(
             f"fds={fds!r}: a process reads from one descriptor and writes to another,"
             " and 2 is its standard error"
+        )
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if max(fds) + 1 >= limit != resource.RLIM_INFINITY:  # our ends have numbers above these
+        raise ValueError(
+            f"fds={fds!r}: {max(fds):,} is too high where a process may have"
+            f" {limit:,} descriptors (see `ulimit -n`)"
         )
 
     async def open_connection() -> ProcessConnection[S]:

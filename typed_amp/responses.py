@@ -119,6 +119,8 @@ class Responses(Generic[S]):
         """How many commands came, built-in ones left out."""
         self._is_cancelling = False
         self._warned: set[str] = set()
+        self._has_declined_untold = False
+        """Whether an ask was refused whose caller wants no answer."""
         self._loop = asyncio.get_running_loop()
         self._writer: BoxWriter
         self.refusal: tuple[bytes, str] | None = None
@@ -242,7 +244,7 @@ class Responses(Generic[S]):
 
     def _take_now(self, asked: Asked) -> None:
         if self.refusal is not None:
-            self._refuse(asked, *self.refusal)
+            self._decline(asked, *self.refusal)
             return
         if asked.verdict is not None:
             self._give_verdict(asked)
@@ -254,7 +256,7 @@ class Responses(Generic[S]):
         responder = self._router.find(asked.name)
         if responder is None:
             # As Twisted words it, but for the b of its bytes.
-            self._refuse(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
+            self._decline(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
             return
         signature = responder.signature
         try:
@@ -268,7 +270,7 @@ class Responses(Generic[S]):
             fields = b""
             if self._extensions.has_details:
                 fields = encode_pairs({ERROR_DETAILS: encode_details(error.errors)})
-            self._refuse(asked, INVALID_ARGUMENTS, str(error), fields)
+            self._decline(asked, INVALID_ARGUMENTS, str(error), fields)
             return
         if self._budget.is_used_up:
             close_descriptors(asked.attachments)
@@ -400,7 +402,7 @@ class Responses(Generic[S]):
         plan = signature.answer
         assert plan is not None
         try:
-            if not head:  # nobody wants the answer, nor what is attached to it
+            if not head or self._connection.is_closed:  # nobody gets it, nor what is attached to it
                 return signature.encode_answer(answer, head, lambda _: 0)
             return self._descriptors.encode(signature.encode_answer, answer, head)
         finally:
@@ -423,10 +425,23 @@ class Responses(Generic[S]):
         if declared.is_fatal:
             self._on_fatal(error)
 
+    def _decline(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
+        """Refuse an ask that no responder takes up."""
+        if asked.tag is None and not self._has_declined_untold:
+            self._has_declined_untold = True  # how many more come is the peer's choice
+            _logger.warning(
+                "%r: refused %.200s, whose caller is told nothing: %.500s (others: level DEBUG)",
+                self._connection,
+                printable(asked.name),
+                printable(description.encode("utf-8", "backslashreplace")),
+            )
+        self._refuse(asked, code, description, fields)
+
     def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
         if _logger.isEnabledFor(logging.DEBUG):
-            name = printable(asked.name)
-            _logger.debug("%r: %s is answered with %s", self._connection, name, printable(code))
+            verb = "refused" if asked.tag is None else "answered"
+            names = printable(asked.name), verb, printable(code)
+            _logger.debug("%r: %.200s is %s with %.200s", self._connection, *names)
         data = self._dialogue.error(asked, code, description, fields)
         if data is not None:
             self._reply(data)

@@ -1,30 +1,27 @@
 """Serving whoever started this program, over the pipes that it gave us.
 
-Rule of this module: what a descriptor was before, it is again afterwards, and nobody who prints
-breaks the stream.
+Rule of this module: nobody who prints breaks the stream, not while it lasts and not afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import fcntl
 import os
 import socket
 import stat
-import sys
 from typing import TYPE_CHECKING
 
 from typing_extensions import TypeVar, Unpack
 
 from typed_amp.connection import Connection
+from typed_amp.descriptors import close_descriptors
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
 from typed_amp.pipe_transport import join_pipes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
@@ -44,37 +41,28 @@ def serve_stdio(
         async with serve_stdio(router) as connection:
             await connection.wait_closed()
 
-    Until the connection has ended, descriptor 0 is empty and 1 is standard error: whatever prints,
-    or reads, or starts programs that do, leaves the stream alone. Then both are what they were. So
-    the peer sees the end of the stream when this program ends, also where this side closes first.
+    From now on, descriptor 0 is empty and 1 is standard error: whatever prints, or reads, or starts
+    programs that do, leaves the stream alone. So it stays when the connection has ended, or could
+    not be opened, and when this is cancelled: a program serves by this once. The peer sees the end
+    of the stream when the connection ends.
 
-    The hooks of `router.on_connect` are done when the connection is there. Cancelling puts both
-    descriptors back. Twisted has `StandardIO` for this.
+    The hooks of `router.on_connect` are done when the connection is there. Twisted has `StandardIO`
+    for this.
 
     Args:
         router: answers what the peer asks.
         options: see `ConnectionOptions`.
 
     Raises:
-        OSError: one of the descriptors is closed.
-        ValueError: one of them is no pipe, socket or terminal, or leads the wrong way.
+        OSError: one of the descriptors is closed. Both stay what they are.
+        ValueError: one of them is no pipe, socket or terminal, or leads the wrong way. Likewise.
         ConnectionLostError: a hook failed, or the peer closed meanwhile.
     """
 
     async def open_connection() -> Connection[S]:
         _check(0, 1)
-        streams = _StandardStreams()
-        try:
-            return await _open(
-                router,
-                *streams.duplicates(),
-                peer="standard input and output",
-                on_ended=streams.put_back,
-                **options,
-            )
-        except BaseException:
-            streams.put_back()
-            raise
+        fds = _take_standard_streams()
+        return await _open(router, *fds, peer="standard input and output", **options)
 
     return Opening(open_connection())
 
@@ -117,14 +105,12 @@ async def _open(
     write_fd: int,
     *,
     peer: str,
-    on_ended: Callable[[], None] | None = None,
     **options: Unpack[ConnectionOptions],
 ) -> Connection[S]:
     connection = Connection(
         router,
         **options,
         is_server=True,
-        on_ended=None if on_ended is None else lambda _: on_ended(),
         peer=peer,
     )
     protocol = LinkProtocol(connection)
@@ -144,36 +130,27 @@ async def _open(
     return connection
 
 
-class _StandardStreams:
-    """Descriptors 0 and 1, which lead elsewhere until they are put back."""
+def _take_standard_streams() -> tuple[int, int]:
+    """Give duplicates of descriptors 0 and 1, and have the two lead elsewhere for good.
 
-    def __init__(self) -> None:
-        self._saved = [os.dup(fd) for fd in (0, 1)]
-        self._are_blocking = [os.get_blocking(fd) for fd in self._saved]
-        empty = os.open(os.devnull, os.O_RDWR)
-        os.dup2(empty, 0)
-        try:
-            os.dup2(2, 1)
-        except OSError:  # there is no standard error
-            os.dup2(empty, 1)
-        os.close(empty)
-
-    def duplicates(self) -> tuple[int, int]:
-        read_fd, write_fd = (os.dup(fd) for fd in self._saved)
-        return read_fd, write_fd
-
-    def put_back(self) -> None:
-        """Make both what they were. Doing it again does nothing."""
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or closed
-            sys.stdout.flush()  # what was printed meanwhile is no part of the stream
-        for fd, (saved, is_blocking) in enumerate(
-            zip(self._saved, self._are_blocking, strict=True)
-        ):
-            os.set_blocking(saved, is_blocking)
-            os.dup2(saved, fd)
-            os.close(saved)
-        self._saved = []
-        self._are_blocking = []
+    If they were put back some time, what is printed after that would be taken for AMP.
+    """
+    fds: list[int] = []
+    try:
+        fds += [os.dup(0)]
+        fds += [os.dup(1)]
+        fds += [os.open(os.devnull, os.O_RDWR)]
+    except OSError:  # this process may open no more
+        close_descriptors(fds)
+        raise
+    read_fd, write_fd, empty = fds
+    os.dup2(empty, 0)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # there is no standard error
+        os.dup2(empty, 1)
+    os.close(empty)
+    return read_fd, write_fd
 
 
 def _check(read_fd: int, write_fd: int) -> None:
@@ -187,9 +164,9 @@ def _check(read_fd: int, write_fd: int) -> None:
     ):
         try:
             mode = os.fstat(fd).st_mode
-        except OSError as error:
+        except (OSError, OverflowError):  # the latter for a number that none can have
             raise OSError(
-                error.errno, f"AMP is to {use} descriptor {fd}, which is closed"
+                errno.EBADF, f"AMP is to {use} descriptor {fd}, which is closed"
             ) from None
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)):
             raise ValueError(

@@ -121,6 +121,10 @@ class Meaning:
     is_violation: bool = False
 
 
+_ANSWERED_KEPT: Final = 1_000
+"""How many asks are remembered when they are answered, for answers that come twice."""
+
+
 class Asks:
     """Which command is asked for under which tag.
 
@@ -129,6 +133,7 @@ class Asks:
 
     def __init__(self) -> None:
         self._names: dict[bytes, deque[bytes]] = {}
+        self._answered: dict[bytes, bytes] = {}
 
     def note(self, box: Box) -> None:
         """Remember a box, if it is an ask."""
@@ -143,7 +148,15 @@ class Asks:
         name = names.popleft()
         if not names:
             del self._names[tag]
+        self._answered.pop(tag, None)
+        self._answered[tag] = name
+        if len(self._answered) > _ANSWERED_KEPT:
+            del self._answered[next(iter(self._answered))]
         return name
+
+    def answered(self, tag: bytes) -> bytes | None:
+        """Give the command that was last answered under a tag, if that was not long ago."""
+        return self._answered.get(tag)
 
 
 class Transcript:
@@ -173,12 +186,13 @@ class Transcript:
         if self._notes_asks:
             self._own.note(box)
         meaning = Meaning(captured.offset, captured.length, "unknown")
+        is_first = True
         if ANSWER in box:
             meaning.kind, meaning.tag = "answer", box[ANSWER]
-            meaning.command = self._asked(box[ANSWER])
+            meaning.command, is_first = self._asked(box[ANSWER])
         elif ERROR in box:
             meaning.kind, meaning.tag = "error", box[ERROR]
-            meaning.command = self._asked(box[ERROR])
+            meaning.command, is_first = self._asked(box[ERROR])
             meaning.code = box.get(ERROR_CODE)
             meaning.description = box.get(ERROR_DESCRIPTION)
         elif COMMAND in box:
@@ -193,13 +207,22 @@ class Transcript:
             _type(meaning, captured, signature)
         else:
             _show_pairs(meaning, captured)
+        if not is_first:
+            reasons = ["this ask was answered already", meaning.problem]
+            meaning.problem = "; ".join(filter(None, reasons))
         return meaning
 
-    def _asked(self, tag: bytes) -> bytes | None:
-        for asks in (*self._others, self._own):
-            if (name := asks.take(tag)) is not None:
-                return name
-        return None
+    def _asked(self, tag: bytes) -> tuple[bytes | None, bool]:
+        """Give the command that an answer belongs to, and whether it is the first answer."""
+        # Its own asks are the other side's to answer, unless it has both directions.
+        for tables in (self._others, [self._own]):
+            for asks in tables:
+                if (name := asks.take(tag)) is not None:
+                    return name, True
+            for asks in tables:
+                if (name := asks.answered(tag)) is not None:
+                    return name, False
+        return None, True
 
 
 _PROTOCOL_KEYS: Final[Mapping[Kind, tuple[bytes, ...]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,13 @@ import trustme
 
 from tests.interop.peers import Certificates, Session, TwistedProcess, router
 from typed_amp import Connection, Router, connect, connect_unix, serve, serve_unix
+
+
+@pytest.fixture(autouse=True)
+def left_over(request: pytest.FixtureRequest) -> None:
+    """Watch what each asynchronous test leaves behind."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("nothing_left")
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,6 @@ from tests.interop.peers import ROOT
 from tests.programs import output_of
 from typed_amp import ConnectionLostError, UnhandledCommandError, connect_process
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
-
 CHILD = (
     *(sys.executable, "-c", ampoule.main.BOOTSTRAP),
     *("select", "ampoule.child.AMPChild"),

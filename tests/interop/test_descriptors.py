@@ -19,10 +19,7 @@ __all__ = ["new_pipe"]
 
 NewPipe = Callable[[], Pipe]
 
-pytestmark = [
-    pytest.mark.parametrize("transport", ["unix"], indirect=True),
-    pytest.mark.usefixtures("nothing_left"),
-]
+pytestmark = pytest.mark.parametrize("transport", ["unix"], indirect=True)
 
 
 async def test_twisted_writes_to_what_we_send(

@@ -13,8 +13,6 @@ from tests.interop.peers import ROOT, router
 from tests.programs import output_of
 from typed_amp import connect_process
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
-
 both_fds = pytest.mark.parametrize("fds", [(0, 1), (3, 4)], ids=str)
 
 

@@ -12,8 +12,6 @@ from tests.interop import commands
 from tests.interop.peers import Certificates, Session, TwistedProcess, common_name, router
 from typed_amp import Connection, ConnectionLostError, Router, StartTLS, connect, serve
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
-
 VALUE = b"x" * 60_000
 CLIENT, SERVER = ssl.Purpose.SERVER_AUTH, ssl.Purpose.CLIENT_AUTH
 

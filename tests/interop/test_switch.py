@@ -13,8 +13,6 @@ from tests.interop.peers import Session, TwistedProcess, router
 from tests.programs import PATIENCE
 from typed_amp import Connection, ConnectionLostError, Router, UnknownRemoteError, serve
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
-
 
 class Shouting(asyncio.Protocol):
     """The same as Twisted's."""
