@@ -360,6 +360,36 @@ def test_whether_an_answer_is_asked_for_is_yes_or_no() -> None:
         carrier(int, requires_answer="no")
 
 
+def test_whether_it_is_idempotent_is_inherited() -> None:
+    class Note(Command, requires_answer=False, idempotent=True):
+        pass
+
+    class Derived(Note):
+        pass
+
+    class Once(Derived, idempotent=False):
+        pass
+
+    commands = (Picklable, Note, Derived, Once)
+    assert [signature(command).idempotent for command in commands] == [False, True, True, False]
+    assert not signature(Derived).requires_answer
+
+
+def test_whether_it_is_idempotent_is_yes_or_no() -> None:
+    with pytest.raises(DefinitionError, match=r"^Carrier: idempotent= is True or False"):
+        carrier(int, idempotent=1)
+
+
+def test_that_it_is_idempotent_changes_nothing_on_the_wire() -> None:
+    class Note(Command):
+        idempotent: int
+
+    class Again(Note, name="Note", idempotent=True):
+        pass
+
+    assert write(Again(idempotent=1)) == write(Note(idempotent=1)) == {b"idempotent": b"1"}
+
+
 @pytest.mark.parametrize("answer", [Row, PlainPage[int]], ids=str)
 def test_an_answer_that_nobody_waits_for_is_refused(answer: Any) -> None:
     base: Any = Command

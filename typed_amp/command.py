@@ -56,7 +56,8 @@ class Command(BaseModel, Generic[R]):
 
     The answer is a pydantic model, a dataclass, or None (`Command` alone is `Command[None]`). A
     field's annotation decides how it is written; see `typed_amp.codecs`. Subclasses inherit
-    fields, answer, errors and whether an answer is asked for, but not the name. Twisted's class is
+    fields, answer, errors, whether an answer is asked for and whether it is idempotent, but not the
+    name. Twisted's class is
     `twisted.protocols.amp.Command`.
 
     Class keywords, beside those that pydantic takes:
@@ -68,6 +69,9 @@ class Command(BaseModel, Generic[R]):
     - `fatal_errors`: likewise; after one of them the responder's side closes the connection.
     - `requires_answer`: whether the caller waits for an answer. If False, the answer must be
       None, and nobody learns whether the command was carried out.
+    - `idempotent`: whether carrying it out twice does no more than carrying it out once. If True,
+      a `typed_amp.Client` sends it again when it lost a connection before the answer came. False,
+      if it is left out. Nothing of it goes over the wire.
 
     Raises:
         DefinitionError: when the class is written: a field has no codec, two have one key, a key
@@ -92,6 +96,7 @@ class Command(BaseModel, Generic[R]):
         errors: Mapping[type[Exception], str] | None = None,
         fatal_errors: Mapping[type[Exception], str] | None = None,
         requires_answer: bool | None = None,
+        idempotent: bool | None = None,
         **config: Any,
     ) -> None:
         if config:
@@ -108,6 +113,7 @@ class Command(BaseModel, Generic[R]):
         errors: Mapping[type[Exception], str] | None = None,
         fatal_errors: Mapping[type[Exception], str] | None = None,
         requires_answer: bool | None = None,
+        idempotent: bool | None = None,
         **config: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**config)
@@ -122,6 +128,7 @@ class Command(BaseModel, Generic[R]):
             errors=errors,
             fatal_errors=fatal_errors,
             requires_answer=requires_answer,
+            idempotent=idempotent,
         )
         cls.__amp_own_signature__ = None
         cls.__amp_namespace__ = local_names()

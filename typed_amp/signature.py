@@ -82,6 +82,7 @@ class Options:
         name: the name on the wire, if one was given to this very class.
         errors: the exceptions that travel.
         requires_answer: whether the caller asks for an answer.
+        idempotent: whether carrying it out twice does what carrying it out once does.
     """
 
     name: str | None = None
@@ -89,6 +90,7 @@ class Options:
         default_factory=lambda: MappingProxyType({})
     )
     requires_answer: bool = True
+    idempotent: bool = False
 
     @classmethod
     def merged(
@@ -100,6 +102,7 @@ class Options:
         errors: Mapping[type[Exception], str] | None,
         fatal_errors: Mapping[type[Exception], str] | None,
         requires_answer: bool | None,
+        idempotent: bool | None = None,
     ) -> Options:
         """Put a class's own keywords over those of its parents, nearest first.
 
@@ -113,8 +116,9 @@ class Options:
         )
         if name is not None:
             _check_length(f"{owner}: the name", name)
-        if not (requires_answer is None or isinstance(requires_answer, bool)):
-            raise DefinitionError(f"{owner}: requires_answer= is True or False")
+        for keyword, value in (("requires_answer", requires_answer), ("idempotent", idempotent)):
+            if not (value is None or isinstance(value, bool)):
+                raise DefinitionError(f"{owner}: {keyword}= is True or False")
         if not all(isinstance(declared, Mapping) for declared in declared_in):
             raise DefinitionError(
                 f"{owner}: errors= and fatal_errors= are dicts of exception classes and codes"
@@ -138,7 +142,9 @@ class Options:
             inherited.update(parent.errors)
         if requires_answer is None:
             requires_answer = parents[0].requires_answer if parents else True
-        return cls(name, MappingProxyType({**inherited, **own}), requires_answer)
+        if idempotent is None:
+            idempotent = parents[0].idempotent if parents else False
+        return cls(name, MappingProxyType({**inherited, **own}), requires_answer, idempotent)
 
 
 def _check_length(what: str, text: Any) -> None:
@@ -182,6 +188,7 @@ class Signature(Generic[C_co, R_co]):
         errors: the exceptions that travel.
         error_types: the same by code.
         requires_answer: whether the caller asks for an answer.
+        idempotent: whether a caller that doesn't know whether it was carried out may ask again.
         transition: the type of what a responder returns instead of an answer, for a command that
             changes what the connection speaks; None for others.
         has_attachments: whether the arguments carry descriptors.
@@ -197,6 +204,7 @@ class Signature(Generic[C_co, R_co]):
     errors: Mapping[type[Exception], DeclaredError]
     error_types: Mapping[bytes, type[Exception]]
     requires_answer: bool
+    idempotent: bool = False
     transition: type | None = None
     has_attachments: bool = False
     answer_has_attachments: bool = False
@@ -258,6 +266,7 @@ class Signature(Generic[C_co, R_co]):
                 {declared.code: error_type for error_type, declared in options.errors.items()}
             ),
             requires_answer=options.requires_answer,
+            idempotent=options.idempotent,
             transition=transition,
             has_attachments=has_attachments,
             answer_has_attachments=answer_has_attachments,
