@@ -304,6 +304,46 @@ async def test_peer_that_resets() -> None:
             await connection.call(Wait())
 
 
+async def test_waiting_for_the_loss_is_over_before_waiting_for_the_end() -> None:
+    router = example_router()
+    parting = asyncio.Event()
+
+    @router.on_disconnect
+    async def part(connection: Connection) -> None:
+        await parting.wait()
+
+    async with raw_server_of(router) as (connection, peer):
+        lost = [asyncio.create_task(connection.wait_lost()) for _ in range(2)]
+        closed = asyncio.create_task(connection.wait_closed())
+        await settled()
+        lost[0].cancel()  # which is nothing to the others
+        assert not connection.is_closed
+        peer.reset()
+        error = await lost[1]
+        assert connection.is_closed
+        assert isinstance(error, ConnectionLostError)
+        assert isinstance(error.__cause__, ConnectionResetError)
+        assert str(error).startswith(f"the connection to {HOST}:")
+        assert not closed.done()
+        parting.set()
+        await closed
+        assert "was lost" in str(await connection.wait_lost())
+
+
+async def test_calls_fail_from_a_violation_on_though_responders_finish() -> None:
+    gate = Gate()
+    async with raw_server_of(gate.router, drain_timeout=60) as (connection, peer):
+        await peer.send({b"_ask": b"1", b"_command": b"Wait"})
+        await gate.holds(1)
+        await peer.write(b"HTTP/1.1 400")
+        error = await connection.wait_lost()
+        assert isinstance(error.__cause__, ProtocolViolationError)
+        assert connection.is_closed
+        gate.waiting[0].set_result("in time")
+        assert (await peer.receive())[b"text"] == b"in time"
+        peer.socket.close()
+
+
 async def test_peer_that_breaks_the_protocol(log: LogCapture) -> None:
     async with raw_server_of() as (connection, peer):
         calls = [asyncio.create_task(connection.call(Wait(key=key))) for key in range(2)]

@@ -73,6 +73,7 @@ class Calls:
         """Of those whose answer is more than its box."""
         self.is_ended: bool = False
         """Whether every call fails from now on."""
+        self._ended = asyncio.Event()
 
     def begin(self, writer: BoxWriter) -> None:
         """There is a transport to write to."""
@@ -223,9 +224,14 @@ class Calls:
     def end(self) -> None:
         """Wake everybody whose call can't succeed any more; later calls fail at once."""
         self.is_ended = True
+        self._ended.set()
         lost = ConnectionLostError()  # `_wait` says why
         for waiter in [*self._dialogue.end(), *self._untold]:
             resolve(waiter, lost)
+
+    async def wait_ended(self) -> None:
+        """Wait until every call fails."""
+        await self._ended.wait()
 
     async def _wait(
         self, title: str, waiter: Waiter, tag: bytes | None, timeout: float | None

@@ -356,13 +356,23 @@ class Connection(Generic[S]):
         """
         await self._finished.wait()
 
+    async def wait_lost(self) -> ConnectionLostError:
+        """Wait until calls fail, which is when `is_closed` is true; gives the error of the loss.
+
+        That is earlier than `wait_closed` where responders or hooks go on afterwards. Cancelling
+        only stops the waiting. The `__cause__` of the error is what ended the connection, if
+        anything did but `close`.
+        """
+        await self._calls.wait_ended()
+        return self._lost()
+
     @property
     def is_closed(self) -> bool:
         """Whether calls fail, since the connection has ended or is about to.
 
         False while `close` lets responders finish.
         """
-        return self._is_shut
+        return self._calls.is_ended
 
     @property
     def state(self) -> S:
@@ -658,16 +668,15 @@ class Connection(Generic[S]):
         if self._writer.is_choked:
             self._regulate_reading()
 
-    def _lost(self, what: str) -> ConnectionLostError:
+    def _lost(self, what: str | None = None) -> ConnectionLostError:
         if self._has_switched:
             reason = "has switched to another protocol"
         elif self._lost_cause is not None:
             reason = f"was lost: {str(self._lost_cause) or type(self._lost_cause).__name__}"
         else:
             reason = "is closed"
-        error = ConnectionLostError(
-            f"{what}: the connection to {shown(self.remote_address)} {reason}"
-        )
+        told = f"the connection to {shown(self.remote_address)} {reason}"
+        error = ConnectionLostError(told if what is None else f"{what}: {told}")
         error.__cause__ = self._lost_cause
         return error
 
