@@ -51,6 +51,11 @@ class Program:
             self._process.terminate()
         return await self.rest()
 
+    async def kill(self) -> None:
+        """End it as `kill -9` does; returns when it is gone."""
+        self._process.kill()
+        await self._process.wait()
+
     @property
     def exit_code(self) -> int:
         assert self._process.returncode is not None

@@ -22,6 +22,8 @@ DOCUMENTED = {
     "Command", "CommandError", "Codec", "Descriptor", "Json", "Key", "Large",
     # connections
     "Connection", "Router", "Server", "connect", "connect_unix", "run", "serve", "serve_unix",
+    # a client that comes back
+    "Backoff", "Client", "ClientState", "ClientStatus",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",
     # boxes

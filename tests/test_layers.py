@@ -13,7 +13,7 @@ PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["box", "addresses", "opening", "outgoing", "tls"],
+    ["box", "addresses", "backoff", "opening", "outgoing", "tls"],
     ["codecs", "capture", "large", "python_source", "unix_transport"],
     ["descriptors", "unix_socket"],
     ["annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
@@ -24,13 +24,16 @@ LAYERS = [
     ["router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
     ["handover", "rendering", "responses"],
     ["connection"],
-    ["client", "server", "testing"],
+    ["client", "client_state", "server", "testing"],
+    ["upkeep"],
+    ["resending"],
+    ["reconnecting"],
     ["cli"],
     ["__init__", "__main__"],
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
-PURE = ["addresses", "box", "capture", "dialogue", "errors", "large"]
+PURE = ["addresses", "backoff", "box", "capture", "dialogue", "errors", "large"]
 """What can be fuzzed alone, compiled, and used under any transport."""
 
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

@@ -1,0 +1,157 @@
+"""Calls that outlive the connection they are made on.
+
+Rule of this module: a call is sent again only if the peer has certainly not carried it out, or if
+its command may be carried out twice. Every call ends: with its answer, or with an error that says
+why there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from typed_amp.addresses import shown
+from typed_amp.box import CLOSING
+from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError
+from typed_amp.upkeep import reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from typed_amp.connection import Connection
+    from typed_amp.upkeep import Kept, Upkeep
+
+__all__ = ["Resending"]
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+_CLOSING: Final = CLOSING.decode()
+_BUSY: Final = "BUSY"
+
+
+class Resending(Generic[S]):
+    """Makes the calls of a client, on whichever connection there is.
+
+    Args:
+        upkeep: has the connections.
+        waits: whether calls wait for a connection while there is none.
+        timeout: seconds for calls that say none.
+        attempts: how often one call is sent; None for any number.
+    """
+
+    def __init__(
+        self, upkeep: Upkeep[S], *, waits: bool, timeout: float | None, attempts: int | None
+    ) -> None:
+        self._upkeep = upkeep
+        self._waits = waits
+        self._timeout = timeout
+        self._most_sent = math.inf if attempts is None else attempts
+
+    async def send(
+        self,
+        title: str,
+        send: Callable[[Connection[S], float | None], Awaitable[R]],
+        *,
+        is_idempotent: bool,
+        timeout: float | None,
+        waits: bool | None,
+    ) -> R:
+        """Call, and call again as long as that is right.
+
+        Args:
+            title: the command's name, for messages.
+            send: makes the call on a connection, within so many seconds.
+            is_idempotent: whether the command may be carried out twice.
+            timeout: seconds for all of it; None for those of the client, `math.inf` for no end.
+            waits: whether to wait while there is no connection; None for what the client says.
+
+        Raises:
+            ConnectionLostError: there is no connection, or the command may have been carried out.
+            CallTimeoutError: the time is over.
+            Exception: what `send` raises.
+        """
+        if waits is None:
+            waits = self._waits
+        if timeout is None:
+            timeout = self._timeout
+        if timeout == math.inf:
+            timeout = None
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        remaining = timeout
+        notes: list[str] = []
+        failure: Exception | None = None
+        sent = busy = 0
+        while True:
+            kept = self._upkeep.current
+            is_delayed = failure is not None or kept is None
+            if kept is None:
+                kept = await self._next(title, timeout, deadline, waits=waits)
+            if deadline is not None and timeout is not None and is_delayed:
+                remaining = deadline - loop.time()
+                if remaining <= 0:
+                    raise CallTimeoutError(title, timeout) from failure
+            sent += 1
+            kept.calls += 1
+            try:
+                return await send(kept.connection, remaining)
+            except CallTimeoutError:
+                if timeout is None or not is_delayed:
+                    raise
+                cause = failure or self._upkeep.states.latest.error
+                raise CallTimeoutError(title, timeout) from cause
+            except ConnectionLostError as error:
+                # A command may declare this very class, for a connection that its responder lost.
+                if not (is_idempotent and kept.connection.is_closed):
+                    raise
+                failure = error
+            except RemoteAmpError as error:
+                if error.code == _CLOSING:
+                    self._upkeep.leave(kept, error)
+                elif error.code == _BUSY:
+                    busy += 1
+                else:
+                    raise
+                failure = error
+            finally:
+                kept.calls -= 1
+                self._upkeep.check_unused(kept)
+            if sent >= self._most_sent:
+                for note in notes:
+                    failure.add_note(note)
+                raise failure
+            if self._most_sent != math.inf:
+                notes.append(f"attempt {sent}, at {shown(kept.address)}: {reason_of(failure)}")
+            if isinstance(failure, RemoteAmpError) and failure.code == _BUSY:
+                await self._pause(busy, deadline)
+
+    async def _next(
+        self, title: str, timeout: float | None, deadline: float | None, *, waits: bool
+    ) -> Kept[S]:
+        """Wait for a connection.
+
+        Raises:
+            ConnectionLostError: there will be none, or it is not to be waited for.
+            CallTimeoutError: the time is over.
+        """
+        upkeep = self._upkeep
+        if not waits or not upkeep.has_begun:
+            raise upkeep.unavailable(title)
+        try:
+            async with asyncio.timeout_at(deadline):
+                while (kept := upkeep.current) is None:
+                    if upkeep.is_closed:
+                        raise upkeep.unavailable(title)
+                    await upkeep.wait_ready()
+        except TimeoutError:
+            assert timeout is not None
+            raise CallTimeoutError(title, timeout) from upkeep.states.latest.error
+        return kept
+
+    async def _pause(self, failures: int, deadline: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._upkeep.pause(failures)
