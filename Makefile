@@ -5,7 +5,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint types format bench clean
+.PHONY: demo test lint types format bench fuzz clean
+
+SECONDS ?= 600
 
 demo: .venv/installed
 	@$(BIN)/python -m examples.demo
@@ -30,8 +32,12 @@ format: .venv/installed-dev
 bench: .venv/installed-dev
 	@$(BIN)/python -m benchmarks
 
+# make fuzz SECONDS=60 TARGETS="reader served"
+fuzz: .venv/installed-fuzz
+	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it: make PYTHON=..."; exit 1; }
@@ -44,3 +50,7 @@ clean:
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-fuzz: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@ .venv/installed .venv/installed-dev

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 import trustme
 
+from tests.leftovers import Leftovers
 from tests.peers import LogCapture, captured_log
 
 
@@ -47,6 +48,14 @@ async def event_loop_watch(caplog: pytest.LogCaptureFixture) -> AsyncIterator[No
 
 
 @pytest.fixture
+async def nothing_left(event_loop_watch: None) -> AsyncIterator[None]:
+    """See that the test ends with the same descriptors, children and tasks as it began with."""
+    leftovers = Leftovers()
+    yield
+    await leftovers.check()
+
+
+@pytest.fixture
 def log() -> Iterator[LogCapture]:
     """What goes to the `typed_amp` logger during the test."""
     with captured_log() as capture:
@@ -61,6 +70,23 @@ class Certificates:
     strict_server: ssl.SSLContext
     client: ssl.SSLContext
     named_client: ssl.SSLContext
+    authority: trustme.CA
+
+    def unnamed_client(self) -> ssl.SSLContext:
+        """Make a client's context, with a certificate, that checks no name."""
+        made = ssl.create_default_context()
+        self.authority.configure_trust(made)
+        self.authority.issue_cert("client@example.org", common_name="the client").configure_cert(
+            made
+        )
+        made.check_hostname = False
+        return made
+
+    def server_called(self, name: str) -> ssl.SSLContext:
+        """Make a server's context whose certificate is for another name."""
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.authority.issue_cert(name).configure_cert(made)
+        return made
 
 
 @pytest.fixture(scope="session")
@@ -82,4 +108,4 @@ def certificates() -> Certificates:
     strict_server.verify_mode = ssl.CERT_REQUIRED
     client = context(ssl.Purpose.SERVER_AUTH, None)
     named_client = context(ssl.Purpose.SERVER_AUTH, client_certificate)
-    return Certificates(server, strict_server, client, named_client)
+    return Certificates(server, strict_server, client, named_client, authority)

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+import ssl
+import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
-from typed_amp import Box, BoxReader, Connection, Limits, Router, Server, connect, encode_box, serve
+from typed_amp import (
+    Box,
+    BoxReader,
+    Connection,
+    Limits,
+    Router,
+    Server,
+    connect,
+    connect_unix,
+    encode_box,
+    serve,
+    serve_unix,
+)
+from typed_amp.testing import connection_pair
 
 HOST = "127.0.0.1"
 
@@ -60,6 +77,45 @@ async def joined(
         yield client, accepted
 
 
+@asynccontextmanager
+async def joined_by(
+    kind: str,
+    router: Router[S],
+    client_router: Router[Any] | None = None,
+    *,
+    drain_timeout: float = 0,
+) -> AsyncIterator[tuple[Connection[Any], Connection[S]]]:
+    """Join two connections over "tcp", over a "unix" socket or in "memory".
+
+    Both the certificate's names fit: "localhost" over Unix, 127.0.0.1 over TCP. In memory nobody
+    says a name.
+    """
+    client_router = client_router or Router()
+    if kind == "memory":
+        async with connection_pair(
+            router, client_router=client_router, drain_timeout=drain_timeout
+        ) as pair:
+            yield pair
+    elif kind == "tcp":
+        async with joined(router, client_router, drain_timeout=drain_timeout) as pair:
+            yield pair
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            path = str(Path(directory, "amp"))
+            async with (
+                serve_unix(router, path, drain_timeout=drain_timeout) as server,
+                connect_unix(
+                    path,
+                    router=client_router,
+                    server_hostname="localhost",
+                    drain_timeout=drain_timeout,
+                ) as client,
+            ):
+                await until(lambda: server.connections)
+                (accepted,) = server.connections
+                yield client, accepted
+
+
 class RawPeer:
     """A socket that writes what it is told, and reads when it is told.
 
@@ -87,6 +143,10 @@ class RawPeer:
         except BlockingIOError:
             return 0
 
+    async def read(self) -> bytes:
+        """Read bytes, whatever they are; none at the end."""
+        return await self._loop.sock_recv(self.socket, 65_536)
+
     async def send(self, *boxes: Box) -> None:
         """Write boxes, all in one piece."""
         await self.write(b"".join(encode_box(box) for box in boxes))
@@ -98,7 +158,7 @@ class RawPeer:
             EOFError: the other end closed instead.
         """
         while not self._boxes:
-            data = await self._loop.sock_recv(self.socket, 65_536)
+            data = await self.read()
             if not data:
                 raise EOFError
             self._boxes += self._reader.feed(data)
@@ -127,6 +187,91 @@ class RawPeer:
         """Close with a reset, as the kernel of a machine that crashed would."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.socket.close()
+
+
+class SecurePeer:
+    """What a raw peer becomes with TLS: it encrypts by itself, with nothing of asyncio's.
+
+    Args:
+        peer: in the clear.
+        context: of its side.
+        server_hostname: the name to check; None makes it TLS's server.
+    """
+
+    def __init__(
+        self, peer: RawPeer, context: ssl.SSLContext, server_hostname: str | None = None
+    ) -> None:
+        self._peer = peer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+        )
+        self._reader = BoxReader()
+        self._boxes: deque[Box] = deque()
+        self.piece_size = 1_000_000
+        """How many bytes it writes at once."""
+
+    def hello(self) -> bytes:
+        """Give the first bytes of a client's handshake instead of writing them."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._object.do_handshake()
+        return self._outgoing.read()
+
+    async def shake_hands(self, received: bytes = b"") -> None:
+        """Shake hands.
+
+        Args:
+            received: what was read already of the other end's side.
+
+        Raises:
+            ssl.SSLError: the other end is refused, or refuses.
+            EOFError: the other end closed instead.
+        """
+        self._incoming.write(received)
+        while True:
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._read_on()
+            else:
+                await self._flush()
+                return
+
+    async def send(self, *boxes: Box) -> None:
+        self._object.write(b"".join(encode_box(box) for box in boxes))
+        await self._flush()
+
+    async def receive(self) -> Box:
+        while not self._boxes:
+            try:
+                data = self._object.read(65_536)
+            except ssl.SSLWantReadError:
+                await self._read_on()
+                continue
+            if not data:
+                raise EOFError
+            self._boxes += self._reader.feed(data)
+        return self._boxes.popleft()
+
+    async def ask(self, box: Box) -> Box:
+        await self.send(box)
+        return await self.receive()
+
+    async def _flush(self) -> None:
+        data = self._outgoing.read()
+        for i in range(0, len(data), self.piece_size):
+            await self._peer.write(data[i : i + self.piece_size])
+            await asyncio.sleep(0)
+
+    async def _read_on(self) -> None:
+        data = await self._peer.read()
+        if not data:
+            raise EOFError
+        self._incoming.write(data)
 
 
 @asynccontextmanager

@@ -52,7 +52,7 @@ class Place:
     def cut(self) -> None:
         """Break all connections, as when a network does."""
         for connection in self.connections:
-            connection._transport.abort()
+            connection._link.transport.abort()
 
     async def drain(self) -> None:
         """Close the server decently: its responders finish, and everything else is refused."""

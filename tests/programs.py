@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncGenerator
@@ -51,10 +52,13 @@ class Program:
             self._process.terminate()
         return await self.rest()
 
-    async def kill(self) -> None:
-        """End it as `kill -9` does; returns when it is gone."""
+    def interrupt(self) -> None:
+        """End it as Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it without its having a say."""
         self._process.kill()
-        await self._process.wait()
 
     @property
     def exit_code(self) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from typed_amp.box import RESERVED_KEYS, Limits, encode_box
+from typed_amp.box import RESERVED_KEYS, encode_box
+from typed_amp.limits import Limits
 
 # No deadline: a busy machine makes a step slow, never wrong.
 settings.register_profile("typed_amp", deadline=None)

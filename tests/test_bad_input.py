@@ -44,6 +44,10 @@ VIOLATIONS = {
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "this is not AMP"),
     "garbage": (bytes(range(255, 0, -1)) * 100, "this is not AMP"),
     "long key": (b"\1\0" + b"k" * 256 + b"\0\0", "a key of 256 bytes, where AMP allows 255"),
+    "long key behind a pair": (
+        b"\0\1k\0\1v" + b"\1\0" + b"k" * 256 + b"\0\0",
+        "a key of 256 bytes, where AMP allows 255",
+    ),
     "empty box": (b"\0\0", "a box without any key"),
     "key twice": (b"\0\1k\0\0\0\1k\0\0\0\0", "the key k twice in one box"),
     "no type": (encode_box({b"key": b"value"}), "a box with none of _command, _answer and _error"),
@@ -121,7 +125,7 @@ async def test_end_within_a_box(length: int, log: LogCapture) -> None:
 
 
 def has_fed(connection: Connection, count: int) -> bool:
-    return connection._reader.offset == count
+    return connection._link.reader.offset == count
 
 
 async def test_box_that_comes_a_byte_at_a_time() -> None:
@@ -283,9 +287,9 @@ async def test_flood_leaves_memory_and_others_alone(
         connections = server.connections
         assert len(connections) == 2
         for connection in connections:
-            assert connection._responses.running == 0
-            assert connection._dialogue.unanswered == 0
-            assert connection._transport.get_write_buffer_size() == 0
+            assert connection._link.responses.running == 0
+            assert connection._link.dialogue.unanswered == 0
+            assert connection._link.transport.get_write_buffer_size() == 0
 
 
 async def test_half_boxes_on_many_connections() -> None:

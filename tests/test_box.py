@@ -21,13 +21,13 @@ from typed_amp.box import (
     MAX_VALUE_LENGTH,
     Box,
     BoxReader,
-    Limits,
     decode_boxes,
     encode_box,
     encode_pairs,
     printable,
 )
 from typed_amp.errors import DecodeError, EncodeError, ProtocolViolationError, TooLongError
+from typed_amp.limits import Limits
 
 GOOD = b"\0\1k\0\1v\0\0"
 TWICE = b"\0\1k\0\1v\0\1k\0\1w\0\0"
@@ -36,6 +36,11 @@ LONG_KEY = b"\1\0" + b"k" * 256 + b"\0\1v\0\0"
 BROKEN = [
     pytest.param(b"\0\0", "a box without any key", id="empty box"),
     pytest.param(LONG_KEY, "a key of 256 bytes, where AMP allows 255", id="long key"),
+    pytest.param(
+        b"\0\1k\0\1v" + LONG_KEY,
+        "a key of 256 bytes, where AMP allows 255",
+        id="long key, not first",
+    ),
     pytest.param(TWICE, "the key k twice in one box", id="key twice"),
     pytest.param(b"GET / HTTP/1.1\r\n\r\n", "this is not AMP", id="HTTP"),
     pytest.param(b"\x16\x03\x01\x02\0\1\0", "this is not AMP", id="TLS"),
@@ -104,6 +109,12 @@ def test_empty_key_is_refused() -> None:
 def test_empty_box_is_refused() -> None:
     with pytest.raises(EncodeError, match="empty box"):
         encode_box({})
+
+
+@pytest.mark.parametrize("box", [{"key": b"value"}, {b"key": "value"}], ids=["key", "value"])
+def test_text_is_no_bytes(box: Any) -> None:
+    with pytest.raises(TypeError):
+        encode_box(box)
 
 
 # -- Reading -------------------------------------------------------------------------------------
@@ -542,6 +553,79 @@ def test_reader_keeps_nothing_of_the_boxes_it_gave_out() -> None:
     finally:
         tracemalloc.stop()
     assert after - before < len(data)
+
+
+# -- Stopping behind a box ----------------------------------------------------------------------
+
+
+@given(st.lists(strategies.boxes, min_size=1, max_size=5), st.binary(max_size=50), st.data())
+def test_what_follows_a_stop_is_kept_as_it_is(
+    boxes: list[Box], rest: bytes, data: st.DataObject
+) -> None:
+    stop = data.draw(st.integers(0, len(boxes) - 1))
+    last = boxes[stop]
+    stop = boxes.index(last)
+    before = b"".join(map(encode_box, boxes[: stop + 1]))
+    reader = BoxReader()
+    read: list[Box] = []
+    for piece in data.draw(strategies.cuts(before + rest)):
+        read += reader.feed(piece, lambda box: box == last)
+    assert read == boxes[: stop + 1]
+    assert reader.is_stopped
+    assert reader.take_rest() == rest
+    assert reader.take_rest() == b""
+    assert (reader.offset, reader.pending_bytes) == (len(before + rest), 0)
+    # What comes from now on is a stream of its own.
+    reader.resume()
+    assert reader.feed(before) == boxes[: stop + 1]
+
+
+def test_what_came_behind_a_long_box_while_it_stopped_is_there_at_once() -> None:
+    long, short = {b"k": bytes(1000)}, {b"k": b"v"}
+    reader = BoxReader()
+    data = encode_box(long)
+    assert reader.feed(data[:10], lambda box: True) == []  # it waits for a thousand bytes now
+    assert reader.feed(data[10:], lambda box: True) == [long]
+    assert reader.feed(encode_box(short)) == []
+    reader.resume()
+    assert reader.feed(b"") == [short]
+
+
+@given(st.lists(strategies.boxes, min_size=1, max_size=5), st.data())
+def test_stopping_and_going_on_changes_nothing(boxes: list[Box], data: st.DataObject) -> None:
+    stream = b"".join(map(encode_box, boxes))
+    reader = BoxReader()
+    read: list[Box] = []
+    for piece in data.draw(strategies.cuts(stream)):
+        read += reader.feed(piece, lambda box: True)
+        while reader.is_stopped and data.draw(st.booleans()):
+            reader.resume()
+            read += reader.feed(b"", lambda box: True)
+    while reader.is_stopped:
+        reader.resume()
+        read += reader.feed(b"", lambda box: True)
+    assert read == boxes
+    assert (reader.offset, reader.pending_bytes) == (len(stream), 0)
+
+
+@given(strategies.streams, st.data())
+def test_a_violation_behind_a_stop_is_found_when_it_goes_on(
+    stream: bytes, data: st.DataObject
+) -> None:
+    whole = read([stream])
+    reader = BoxReader()
+    boxes: list[Box] = []
+    reason = None
+    try:
+        boxes += reader.feed(stream, lambda box: True)
+        while reader.is_stopped:
+            reader.resume()
+            boxes += reader.feed(b"", lambda box: True)
+    except ProtocolViolationError as violation:
+        boxes += violation.boxes
+        reason = violation.reason
+    assert boxes == whole[0]
+    assert reason == (None if whole[1] is None else whole[1][0])
 
 
 # -- Series of boxes in one value ----------------------------------------------------------------

@@ -47,7 +47,7 @@ async def test_call_that_waits_for_its_answer() -> None:
         call = asyncio.create_task(connection.call(Repeat(text="given up")))
         tag = (await peer.receive())[b"_ask"]
         await cancel(call)
-        assert connection._dialogue.pending == 0
+        assert connection._link.dialogue.pending == 0
         # The peer is told nothing, and its late answer is a stray.
         await peer.send({b"_answer": tag, b"text": b"late"})
         again = asyncio.create_task(connection.call(Repeat(text="ab")))
@@ -56,7 +56,7 @@ async def test_call_that_waits_for_its_answer() -> None:
         assert box[b"_ask"] != tag
         await peer.send({b"_answer": box[b"_ask"], b"text": b"ab"})
         assert await again == Text(text="ab")
-        assert connection._dialogue.strays == 1
+        assert connection._link.dialogue.strays == 1
 
 
 async def test_call_whose_answer_is_here_already() -> None:
@@ -64,11 +64,11 @@ async def test_call_whose_answer_is_here_already() -> None:
         call = asyncio.create_task(connection.call(Repeat(text="")))
         tag = (await peer.receive())[b"_ask"]
         await peer.send({b"_answer": tag, b"text": b""})
-        await until(lambda: connection._dialogue.pending == 0)
+        await until(lambda: connection._link.dialogue.pending == 0)
         call.cancel()
         await asyncio.wait([call])
         assert call.cancelled()
-        assert connection._dialogue.strays == 0
+        assert connection._link.dialogue.strays == 0
         assert not connection.is_closed
 
 
@@ -76,16 +76,16 @@ async def test_call_whose_answer_is_here_already() -> None:
 async def test_call_that_waits_its_turn_is_never_sent(command: Any) -> None:
     async with raw_server_of() as (connection, peer):
         tasks: list[asyncio.Task[Any]] = []
-        while not connection._writer._held:
+        while not connection._link.writer._held:
             tasks.append(asyncio.create_task(connection.call(Echo(data=LARGE))))
             await settled(3)
-        pending = connection._dialogue.pending
+        pending = connection._link.dialogue.pending
         call = asyncio.create_task(connection.call(command))
         await settled()
         await cancel(call)
-        assert connection._dialogue.pending == pending
-        assert len(connection._writer._held) == 1
-        assert not connection._calls._untold
+        assert connection._link.dialogue.pending == pending
+        assert len(connection._link.writer._held) == 1
+        assert not connection._link.calls._untold
         last = asyncio.create_task(connection.call(Repeat(text="last")))
         names: list[bytes] = []
         while (box := await peer.receive()).get(b"text") != b"last":
@@ -152,7 +152,7 @@ async def test_serve_forever_drains_though_cancelled() -> None:
     serving = asyncio.create_task(server.serve_forever())
     async with connect(HOST, port_of(server)) as client:
         call = asyncio.create_task(client.call(Wait()))
-        await until(lambda: server.connections and server.connections[0]._responses.running)
+        await until(lambda: server.connections and server.connections[0]._link.responses.running)
         serving.cancel()
         await settled()
         assert not serving.done()
@@ -225,7 +225,7 @@ async def test_responder_when_the_connection_goes() -> None:
         peer.socket.close()
         await connection.wait_closed()
         assert events == ["begun", "ended"]
-        assert connection._responses.running == 0
+        assert connection._link.responses.running == 0
 
 
 async def test_responder_that_calls_when_the_connection_goes() -> None:
@@ -246,7 +246,7 @@ async def test_responder_that_calls_when_the_connection_goes() -> None:
         peer.socket.close()
         await connection.wait_closed()
         assert len(outcomes) == 1
-        assert connection._dialogue.pending == 0
+        assert connection._link.dialogue.pending == 0
 
 
 async def test_responder_whose_cleaning_up_takes_time_is_waited_for() -> None:

@@ -194,6 +194,7 @@ def test_bytes_that_are_no_such_value_are_refused(codec: Codec[Any], data: bytes
         b"2012-01-23T12:34:56.054321Z",
         b"2012-01-23T12:34:56-01:23",  # no microseconds
         b"2012-01-23 12:34:56.054321-01:23",
+        b"2012-01-23T12:34:56.054321?01:23",
         b"2012-01-23T12:34:56.054321-01:23\n",
         b"2012-01-23T12:34:56.054321-01:23:45",
         b"2012-02-30T12:34:56.054321-01:23",
@@ -231,7 +232,12 @@ def test_a_value_with_no_bytes_is_refused(codec: Codec[Any], value: Any, why: st
 
 @pytest.mark.parametrize(
     ("codec", "value"),
-    [(DECIMAL, "text"), (DECIMAL, None), (PATH, None), (PATH, 5), (FLOAT, "1.0"), (INTEGER, 1.0)],
+    [
+        *((DECIMAL, value) for value in ("1.234", 1.234, 1234, None)),
+        *((FLOAT, value) for value in ("1.0", b"1.0")),
+        *((PATH, value) for value in (None, 5)),
+        (INTEGER, 1.0),
+    ],
 )
 def test_a_value_of_another_type_is_not_written_as_its_text(codec: Codec[Any], value: Any) -> None:
     with pytest.raises((EncodeError, TypeError, AttributeError)):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Generic, TypeVar
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, create_model
 
 from tests.typed_values import (
     LaterAnswer,
@@ -21,7 +22,7 @@ from tests.typed_values import (
     read,
     write,
 )
-from typed_amp import Command, CommandError, DefinitionError
+from typed_amp import Command, CommandError, DefinitionError, Key
 
 if TYPE_CHECKING:
     from typed_amp.signature import Signature
@@ -195,6 +196,42 @@ def test_a_command_is_a_pydantic_model() -> None:
 
     assert Repeat.model_validate_json('{"times": 2}') == Repeat(times=2)
     assert Repeat(times=2).model_dump() == {"times": 2}
+
+
+def test_what_is_missing_or_no_such_value_is_refused_where_the_command_is_made() -> None:
+    class Sum(Command):
+        numbers: list[int]
+
+    unchecked: Any = Sum
+    for fields in ({}, {"numbers": None}, {"numbers": ["x"]}, {"number": [1]}):
+        with pytest.raises(ValidationError, match="numbers"):
+            unchecked(**fields)
+
+
+def test_another_argument_is_refused_where_the_command_says_so() -> None:
+    class Exact(Command, extra="forbid"):
+        from_: Annotated[str, Key("from")] = ""
+
+    for name in ("bogus", "from"):
+        with pytest.raises(ValidationError, match=rf"{name}\n  Extra inputs are not permitted"):
+            Exact(**{name: "a"})
+
+
+def test_values_become_what_is_declared_or_are_refused() -> None:
+    class Measure(Command):
+        price: Decimal = Decimal(0)
+        weight: float = 0.0
+
+    class Strict(Measure, strict=True):
+        pass
+
+    lax: Any = Measure
+    strict: Any = Strict
+    assert write(lax(price="1.5", weight="1.5")) == {b"price": b"1.5", b"weight": b"1.5"}
+    for fields in ({"price": "1.5"}, {"price": 1.5}, {"price": 1}, {"weight": "1.5"}):
+        with pytest.raises(ValidationError, match="Input should be"):
+            strict(**fields)
+    assert write(strict(weight=1)) == {b"price": b"0", b"weight": b"1.0"}
 
 
 class Picklable(Command[Row]):

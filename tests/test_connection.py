@@ -38,6 +38,7 @@ from typed_amp import (
     ProtocolViolationError,
     RemoteAmpError,
     Router,
+    SwitchProtocol,
     TooLongError,
     UnknownRemoteError,
     connect,
@@ -224,8 +225,8 @@ async def test_timeout() -> None:
         # The late answer is a stray, and the connection usable.
         gate.waiting[0].set_result("late")
         assert await client.call(Repeat(text="ab"), timeout=60) == Text(text="ab")
-        assert client._dialogue.strays == 1
-        assert client._dialogue.pending == 0
+        assert client._link.dialogue.strays == 1
+        assert client._link.dialogue.pending == 0
 
 
 async def test_timeout_of_asyncio_works_as_well() -> None:
@@ -243,6 +244,24 @@ async def test_timeout_in_time_is_taken_back() -> None:
         await client.call(Repeat(text="ab"), timeout=3600)
         scheduled = loop._scheduled  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         assert not [handle for handle in scheduled if not handle.cancelled()]
+
+
+async def test_what_a_caller_does_with_an_answer_or_an_error_is_his_own_business() -> None:
+    async def careless(text: str) -> None:
+        await client.call(Repeat(text=text))
+        raise ZeroDivisionError
+
+    router = example_router()
+
+    @router.responder(Buy)
+    async def buy(command: Buy) -> Text:
+        raise KeyError
+
+    async with joined(router) as (client, _):
+        failing = [careless("ab"), client.call(Buy())]
+        outcomes = await asyncio.gather(*failing, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ZeroDivisionError, KeyError]
+        assert await client.call(Repeat(text="ab")) == Text(text="ab")
 
 
 # -- Errors of the connection ------------------------------------------------------------------
@@ -275,7 +294,7 @@ async def test_calls_that_wait_when_the_peer_closes() -> None:
     async with joined(gate.router) as (client, server):
         calls = [asyncio.create_task(client.call(Wait(key=key))) for key in range(3)]
         await gate.holds(3)
-        server._transport.abort()
+        server._link.transport.abort()
         for call in calls:
             with pytest.raises(ConnectionLostError, match=r"Wait: .* lost: the peer closed it"):
                 await call
@@ -374,7 +393,7 @@ async def test_call_after_a_violation_fails_at_once() -> None:
     async with raw_client_of(gate.router, drain_timeout=60) as (peer, connection):
         await peer.send({b"_ask": b"1", b"_command": b"CountDown", b"start": b"1"})
         await peer.write(b"GET / HTTP/1.1\r\n")
-        await until(lambda: connection._is_violated)
+        await until(lambda: connection._link._is_violated)
         gate.note_gate.set()
         assert {b"_answer": b"1", b"text": b"answered"} in await peer.receive_all()
         assert isinstance(outcomes[0], ConnectionLostError)
@@ -469,7 +488,7 @@ async def test_responders_that_have_not_begun_are_answered_too() -> None:
         await peer.send(
             {b"_ask": b"1", b"_command": b"Wait"}, {b"_ask": b"2", b"_command": b"Wait"}
         )
-        await until(lambda: connection._responses.running)
+        await until(lambda: connection._link.responses.running)
         connection.close(drain_timeout=0)
         answers = await peer.receive_all()
         assert {(box[b"_error"], box[b"_error_code"]) for box in answers} == {
@@ -504,7 +523,7 @@ async def test_responder_that_suppresses_its_cancelling_still_answers() -> None:
 
     async with joined(gate.router) as (client, server):
         call = asyncio.create_task(client.call(Buy()))
-        await until(lambda: server._responses.running)
+        await until(lambda: server._link.responses.running)
         await settled()
         server.close(drain_timeout=0)
         assert await call == Text(text="all the same")
@@ -554,7 +573,7 @@ async def test_responder_may_call_the_peer_while_it_drains() -> None:
 
     async with joined(gate.router, example_router()) as (client, server):
         call = asyncio.create_task(client.call(Buy()))
-        await until(lambda: server._responses.running)
+        await until(lambda: server._link.responses.running)
         server.close(drain_timeout=60)
         gate.note_gate.set()
         assert await call == Text(text="askask")
@@ -587,6 +606,27 @@ async def test_responders_whose_answer_nobody_waits_for_go_on() -> None:
         assert gate.notes == [b"kept"]
 
 
+async def test_responders_that_end_without_a_connection(log: LogCapture) -> None:
+    gate = Gate()
+
+    @gate.router.responder(Buy)
+    async def buy(command: Buy) -> Text:
+        await gate.note_gate.wait()
+        raise ZeroDivisionError("too late")
+
+    async with raw_client_of(gate.router, drain_timeout=60) as (peer, connection):
+        await peer.send({b"_command": b"Wait", b"key": b"1"}, {b"_command": b"Buy"})
+        await gate.holds(1)
+        peer.socket.close()
+        await until(lambda: connection.is_closed)
+        gate.waiting[1].set_result("an answer")
+        gate.note_gate.set()
+        await connection.wait_closed()
+    # What fails is told, and nothing else goes wrong.
+    assert "the responder of Buy failed" in log.only_line()
+    assert "ZeroDivisionError: too late" in log.only_line()
+
+
 async def test_responders_that_go_on_without_a_connection_are_cancelled_by_close() -> None:
     gate = Gate()
     async with raw_client_of(gate.router, drain_timeout=60) as (peer, connection):
@@ -613,14 +653,14 @@ async def test_responders_that_go_on_without_a_connection_have_the_drain_timeout
 async def test_peer_that_never_reads_does_not_keep_a_connection_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("typed_amp.connection._FLUSH_TIMEOUT", 0.01)
+    monkeypatch.setattr("typed_amp.link._FLUSH_TIMEOUT", 0.01)
     async with raw_client_of(example_router()) as (peer, connection):
         for number in range(200):
             await peer.send({b"_ask": b"%d" % number, b"_command": b"Make", b"size": b"65000"})
             await settled(2)
-            if connection._writer.is_full:
+            if connection._link.writer.is_full:
                 break
-        assert connection._transport.get_write_buffer_size()
+        assert connection._link.transport.get_write_buffer_size()
         connection.close()
         await connection.wait_closed()
 
@@ -633,7 +673,7 @@ async def test_answers_are_not_lost_when_the_peer_has_more_to_say() -> None:
             for number in range(20)
         ]
         await peer.write(b"".join(asks) + b"GET / HTTP/1.1\r\n\r\n")
-        await until(lambda: connection._is_violated)
+        await until(lambda: connection._link._is_violated)
         peer.write_now(b"Host: localhost\r\n\r\n")
         await until(lambda: connection.is_closed)
         try:
@@ -741,7 +781,7 @@ async def test_commands_wait_for_a_hook_that_writes_more_than_the_peer_reads() -
 
     async with raw_client_of(router) as (peer, connection):
         await peer.send(REPEAT)
-        await until(lambda: connection._writer.is_full)
+        await until(lambda: connection._link.writer.is_full)
         for _ in range(200):
             assert (await peer.receive())[b"_command"] == b"Log"
         waiting = asyncio.create_task(peer.receive())
@@ -761,7 +801,7 @@ async def test_commands_that_waited_for_hooks_that_failed_are_answered(log: LogC
 
     async with raw_client_of(gate.router) as (peer, connection):
         await peer.send(REPEAT)
-        await until(lambda: connection._reader.offset == len(encode_box(REPEAT)))
+        await until(lambda: connection._link.reader.offset == len(encode_box(REPEAT)))
         gate.note_gate.set()
         (answer,) = await peer.receive_all()
         assert answer[b"_error_code"] == b"CLOSING"
@@ -786,7 +826,7 @@ async def test_command_that_waited_for_the_hooks_may_close_the_connection() -> N
         boxes = [{b"_ask": b"%d" % number, b"_command": b"Buy"} for number in range(3)]
         data = b"".join(map(encode_box, boxes))
         await peer.write(data)
-        await until(lambda: connection._reader.offset == len(data))
+        await until(lambda: connection._link.reader.offset == len(data))
         gate.set()
         answers = await peer.receive_all()
         tags = [box.get(b"_answer") or box[b"_error"] for box in answers]
@@ -838,3 +878,100 @@ async def test_failing_hook_of_on_disconnect_is_logged_and_the_others_run(log: L
     assert events == ["parted", "parted"]
     assert "an on_disconnect hook failed" in log.only_line()
     assert "ZeroDivisionError: a secret" in log.only_line()
+
+
+# -- When another protocol has taken over -------------------------------------------------------
+
+
+class Switch(SwitchProtocol):
+    """Hands the connection over."""
+
+
+class Plain(asyncio.Protocol):
+    """Keeps every piece that it is given."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+
+def switching_to(protocol: Plain) -> Router:
+    router = example_router()
+
+    @router.responder(Switch)
+    async def switch(command: Switch) -> asyncio.Protocol:
+        return protocol
+
+    return router
+
+
+async def test_protocol_is_given_no_bytes_where_none_came() -> None:
+    theirs = Plain()
+    async with joined(switching_to(theirs)) as (client, _):
+        transport, ours = await client.switch_protocol(Switch(), Plain)
+        transport.write(b"first")
+        await until(lambda: theirs.pieces)
+        theirs.transport.write(b"first")
+        await until(lambda: ours.pieces)
+        assert (theirs.pieces, ours.pieces) == ([b"first"], [b"first"])
+        transport.close()
+        await theirs.lost.wait()
+        await ours.lost.wait()
+
+
+async def test_connection_that_was_switched_is_switched_no_more() -> None:
+    theirs = Plain()
+    async with joined(switching_to(theirs)) as (client, server):
+        transport, _ = await client.switch_protocol(Switch(), Plain)
+        for connection in (client, server):
+            with pytest.raises(ConnectionLostError, match="switched to another protocol"):
+                await connection.switch_protocol(Switch(), Plain)
+        assert not theirs.pieces
+        transport.close()
+        await theirs.lost.wait()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_responder_that_ends_after_the_switch_writes_nothing(
+    fails: bool, log: LogCapture
+) -> None:
+    theirs = Plain()
+    router = switching_to(theirs)
+    begun = asyncio.Event()
+
+    @router.responder(Wait)
+    async def wait(command: Wait) -> Text:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if fails:
+                raise ZeroDivisionError("in the way") from None
+        return Text(text="in the way")
+
+    async with joined(router) as (client, server):
+        waiting = asyncio.create_task(client.call(Wait()))
+        await begun.wait()
+        transport, ours = await client.switch_protocol(Switch(), Plain)
+        with pytest.raises(ConnectionLostError, match="switched to another protocol"):
+            await waiting
+        await server.wait_closed()
+        theirs.transport.write(b"first")
+        await until(lambda: ours.pieces)
+        assert ours.pieces == [b"first"]
+        transport.close()
+        await theirs.lost.wait()
+    if fails:
+        assert "ZeroDivisionError: in the way" in log.only_line()
+    else:
+        assert not log.lines()

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
-from tests.open_files import Pipe, new_pipe, nothing_left_open
 from tests.peers import LogCapture, joined, settled, until
+from tests.pipes import Pipe, new_pipe
 from typed_amp import (
     Command,
     CommandError,
@@ -30,9 +30,9 @@ from typed_amp import (
 )
 from typed_amp.testing import connection_pair
 
-__all__ = ["new_pipe", "nothing_left_open"]
+__all__ = ["new_pipe"]
 
-pytestmark = pytest.mark.usefixtures("nothing_left_open")
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 NewPipe = Callable[[], Pipe]
 
@@ -77,6 +77,15 @@ class Wait(Command[File]):
 
 
 class Wrong(Command[File]):
+    pass
+
+
+class Pair(BaseModel):
+    first: Annotated[int, Descriptor()]
+    second: Annotated[int, Descriptor()]
+
+
+class Two(Command[Pair]):
     pass
 
 
@@ -152,7 +161,7 @@ Ends = tuple[Connection[Any], Connection[asyncio.Event]]
 
 @pytest.fixture(params=["unix", "memory"])
 async def ends(
-    request: pytest.FixtureRequest, tmp_path: Path, nothing_left_open: None
+    request: pytest.FixtureRequest, tmp_path: Path, nothing_left: None
 ) -> AsyncIterator[Ends]:
     async with over(request.param, tmp_path) as joined_ends:
         yield joined_ends
@@ -199,6 +208,31 @@ async def test_many_calls_at_once_keep_theirs_apart(ends: Ends, new_pipe: NewPip
         )
     )
     assert [pipe.read_all() for pipe in pipes] == [b"%d" % number for number in range(50)]
+
+
+async def test_more_in_flight_than_may_wait_to_be_claimed(ends: Ends, new_pipe: NewPipe) -> None:
+    pipe = new_pipe()
+    await asyncio.gather(
+        *(ends[0].call(Write(descriptor=pipe.writing, text="x")) for _ in range(400))
+    )
+    assert pipe.read_all() == b"x" * 400
+
+
+@pytest.mark.parametrize("other", [2**70, "no number"])
+async def test_answer_with_one_that_is_none_closes_the_others(
+    new_pipe: NewPipe, other: Any, log: LogCapture
+) -> None:
+    pipe = new_pipe()
+    strange: Router = Router()
+
+    @strange.responder(Two)
+    async def two(command: Two) -> Pair:
+        return Pair.model_construct(first=other, second=os.dup(pipe.writing))
+
+    async with connection_pair(strange) as (client, _):
+        with pytest.raises(UnknownRemoteError):
+            await client.call(Two())
+    assert pipe.read_all() == b""
 
 
 async def test_either_side_may_send(tmp_path: Path, new_pipe: NewPipe) -> None:
@@ -288,12 +322,12 @@ async def test_descriptors_that_nobody_claims_are_bounded(
                 await client.call(Unheard(descriptor=pipe.writing))
         assert pipes[0].read_all() == b""
         assert "closing 1 descriptors that no command has claimed" in log.only_line()
-        # A box that wants more at once than may wait costs its own call.
+        with pytest.raises(InvalidArgumentsError, match=r"Limits\.max_unclaimed_descriptors"):
+            await client.call_box("Write", {b"descriptor": b"0"})
+        # What came along with a box may be more than may wait.
         rows = [MaybeRow(descriptor=pipe.writing) for pipe in pipes[1:]]
-        with pytest.raises(InvalidArgumentsError, match="no descriptor came for it"):
-            await client.call(WriteAll(rows=rows, last=pipes[1].writing))
-        await client.call(WriteAll(rows=rows))
-        assert pipes[1].read_all() == b"0"
+        await client.call(WriteAll(rows=rows, last=pipes[1].writing))
+        assert pipes[1].read_all() == b"04"
 
 
 async def test_answer_that_nobody_waits_for_is_closed(new_pipe: NewPipe) -> None:
@@ -336,7 +370,7 @@ async def test_responder_that_never_begins_leaves_none(ends: Ends, new_pipe: New
     pipe = new_pipe()
     client, server = ends
     call = asyncio.create_task(client.call(Wait(descriptor=pipe.writing)))
-    await until(lambda: server._responses.running)
+    await until(lambda: server._link.responses.running)
     for task in asyncio.all_tasks():
         if task.get_name() == "Wait":
             task.cancel()
@@ -405,7 +439,7 @@ async def test_calls_with_descriptors_wait_while_the_peer_does_not_read(
     tmp_path: Path, new_pipe: NewPipe
 ) -> None:
     async with over("unix", tmp_path) as (client, server):
-        server._transport.pause_reading()
+        server._link.transport.pause_reading()
         fillers = [
             asyncio.create_task(
                 client.call(Write(descriptor=new_pipe().writing, text="x" * 60_000))
@@ -413,14 +447,14 @@ async def test_calls_with_descriptors_wait_while_the_peer_does_not_read(
             for _ in range(10)
         ]
         await settled()
-        assert client._writer.is_full
+        assert client._link.writer.is_full
         pipe = new_pipe()
         cancelled = asyncio.create_task(client.call(Write(descriptor=pipe.writing, text="never")))
         last = asyncio.create_task(client.call(Write(descriptor=pipe.writing, text="last")))
         await settled()
         cancelled.cancel()
         await settled()
-        server._transport.resume_reading()
+        server._link.transport.resume_reading()
         await last
         assert pipe.read_all() == b"last"
         await asyncio.gather(*fillers)

@@ -67,6 +67,7 @@ async def test_code_runs(document: Path, tmp_path: Path) -> None:
                 (tmp_path / block.file_name).write_text(adapted(block.text))
                 unused.add(block.file_name)
             else:
+                unused = {name for name in unused if f'"{name}"' not in block.text}  # started there
                 await execute(block, adapted(block.text), document, namespace)
         for file_name in unused:  # such as commands.py, which others import
             await output_of(file_name, directory=tmp_path)

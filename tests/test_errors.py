@@ -15,6 +15,7 @@ from typed_amp.errors import (
     DefinitionError,
     EncodeError,
     InvalidArgumentsError,
+    ProcessEndedError,
     ProtocolViolationError,
     RemoteAmpError,
     StartTLSError,
@@ -66,6 +67,21 @@ EXAMPLES = [
         ConnectionLostError("Buy: the connection is closed"),
         "Buy: the connection is closed",
         ConnectionError,
+    ),
+    (
+        ProcessEndedError("worker.py", 123, 3),
+        "the process worker.py (process 123) ended with exit status 3",
+        ChildProcessError,
+    ),
+    (
+        ProcessEndedError("worker.py", 123, -9),
+        "the process worker.py (process 123) was killed by SIGKILL",
+        ChildProcessError,
+    ),
+    (
+        ProcessEndedError("worker.py", 123, -40),
+        "the process worker.py (process 123) was killed by signal 40",
+        ChildProcessError,
     ),
     (CallTimeoutError("Buy", 2.50), "Buy: no answer within 2.5 seconds", TimeoutError),
     (StartTLSError("it is encrypted already"), "it is encrypted already", AmpError),
@@ -138,6 +154,12 @@ def test_error_survives_pickling(
     assert came.args == error.args
 
 
+def test_exit_status_survives_pickling() -> None:
+    error = ConnectionLostError("gone")
+    error.exit_status = -9
+    assert pickle.loads(pickle.dumps(error)).exit_status == -9
+
+
 @every_error
 def test_error_can_be_copied(error: AmpError, text: str, caught_as: type[Exception]) -> None:
     for came in (copy.copy(error), copy.deepcopy(error)):
@@ -166,6 +188,12 @@ def test_attributes_are_the_documented_ones() -> None:
         "offset": 7,
         "boxes": [{b"k": b""}],
     }
+    assert vars(ProcessEndedError("worker.py", 123, 3)) == {
+        "title": "worker.py",
+        "process_id": 123,
+        "exit_status": 3,
+    }
+    assert ConnectionLostError("gone").exit_status is None
     assert vars(CallTimeoutError("Buy", 3)) == {"command": "Buy", "timeout": 3}
     assert vars(RemoteAmpError("NO", "no", {b"k": b""})) == {
         "code": "NO",

@@ -88,6 +88,15 @@ async def test_any_client_talks_to_any_server(client_kind: str, server_kind: str
         ]
 
 
+async def test_primes() -> None:
+    arguments = "--limit", "20000", "--children", "2"
+    output = await output_of("-m", "examples.primes.parent", *arguments, directory=ROOT)
+    # Several programs print on one output, so that lines may run into each other.
+    assert output.count("lost a worker, exit status -6") == 1
+    assert "worker: 19000 to 20000" in output
+    assert "2262 primes below 20000" in output
+
+
 def server_pid(output: str) -> int:
     match = re.search(r"process of its own \(([0-9]+)\)", output)
     assert match, output
@@ -127,6 +136,9 @@ async def test_the_demo_shows_calls_of_each_kind() -> None:
         "| heard by ['ann']",
         "items=[sku=teapot count=1 price=24.90][sku=cup count=6",
         "| 44.10 are due on 2024-06-16",
+        "text.3='ing new under the su'... (24,930 bytes)",
+        "| 30000 words",
+        "| {b'text': b'abcabc'}",
     ):
         assert expected in lines, expected
 

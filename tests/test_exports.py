@@ -21,7 +21,8 @@ DOCUMENTED = {
     # commands
     "Command", "CommandError", "Codec", "Descriptor", "Json", "Key", "Large",
     # connections
-    "Connection", "Router", "Server", "connect", "connect_unix", "run", "serve", "serve_unix",
+    "Connection", "ConnectionOptions", "ProcessConnection", "Router", "Server", "connect",
+    "connect_process", "connect_unix", "run", "serve", "serve_fds", "serve_stdio", "serve_unix",
     # a client that comes back
     "Backoff", "Client", "ClientState", "ClientStatus",
     # from AMP to something else
@@ -30,8 +31,9 @@ DOCUMENTED = {
     "Box", "BoxReader", "Limits", "encode_box",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
-    "EncodeError", "InvalidArgumentsError", "ProtocolViolationError", "RemoteAmpError",
-    "StartTLSError", "TooLongError", "UnhandledCommandError", "UnknownRemoteError",
+    "EncodeError", "InvalidArgumentsError", "ProcessEndedError", "ProtocolViolationError",
+    "RemoteAmpError", "StartTLSError", "TooLongError", "UnhandledCommandError",
+    "UnknownRemoteError",
 }  # fmt: skip
 
 

@@ -12,19 +12,20 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["errors"],
-    ["box", "addresses", "backoff", "opening", "outgoing", "tls"],
+    ["backoff", "errors", "limits"],
+    ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
     ["codecs", "capture", "large", "python_source", "unix_transport"],
     ["descriptors", "unix_socket"],
-    ["annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
+    ["options", "annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
     ["planning"],
     ["command_error"],
     ["signature"],
     ["command", "raw"],
     ["router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
     ["handover", "rendering", "responses"],
+    ["link"],
     ["connection"],
-    ["client", "client_state", "server", "testing"],
+    ["client", "client_state", "processes", "server", "stdio", "testing"],
     ["upkeep"],
     ["resending"],
     ["reconnecting"],
@@ -33,7 +34,7 @@ LAYERS = [
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
-PURE = ["addresses", "backoff", "box", "capture", "dialogue", "errors", "large"]
+PURE = ["addresses", "backoff", "box", "capture", "dialogue", "errors", "large", "limits"]
 """What can be fuzzed alone, compiled, and used under any transport."""
 
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

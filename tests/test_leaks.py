@@ -200,22 +200,22 @@ async def test_calls_on_one_connection() -> None:
                 await use(client)
             for _ in range(3):
                 await client.call(Repeat(text=""))
-            server._responses.cancel()  # those of Wait, whose callers gave up
-            await until(lambda: not server._responses.running)
+            server._link.responses.cancel()  # those of Wait, whose callers gave up
+            await until(lambda: not server._link.responses.running)
             await settled()
             gc.collect()
             return sys.getallocatedblocks()
 
         before = await calls(20)
         assert await calls(200) - before < 500
-        assert client._dialogue.pending == 0
-        assert server._dialogue.unanswered == 0
+        assert client._link.dialogue.pending == 0
+        assert server._link.dialogue.unanswered == 0
 
 
 async def test_calls_that_waited_their_turn() -> None:
     async with raw_server_of() as (connection, peer):
         tasks: list[asyncio.Task[Any]] = []
-        while len(connection._writer._held) < 5:
+        while len(connection._link.writer._held) < 5:
             command: Any = Log(line=bytes(60_000)) if len(tasks) % 2 else Echo(data=bytes(60_000))
             tasks.append(asyncio.create_task(connection.call(command)))
             await settled(3)
@@ -224,9 +224,9 @@ async def test_calls_that_waited_their_turn() -> None:
             if b"_ask" in box:
                 await peer.send({b"_answer": box[b"_ask"], b"data": b""})
         await asyncio.wait(tasks)
-        assert not connection._writer._held
-        assert not connection._calls._untold
-        assert connection._dialogue.pending == 0
+        assert not connection._link.writer._held
+        assert not connection._link.calls._untold
+        assert connection._link.dialogue.pending == 0
 
 
 async def test_closed_connection_is_freed() -> None:

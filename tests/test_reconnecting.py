@@ -9,12 +9,9 @@ import pytest
 
 from tests.conftest import Certificates
 from tests.example_commands import Repeat, Text, Wait, example_router
-from tests.open_files import nothing_left_open
 from tests.peers import HOST, until
 from tests.places import QUICK, place_of
 from typed_amp import Client, Connection, Router, serve_unix
-
-__all__ = ["nothing_left_open"]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +41,7 @@ def test_addresses(arguments: Any, shown: str) -> None:
         (("localhost", 65_536), {}, ValueError, r"^there is no port 65536"),
         (("localhost", "80"), {}, TypeError, r"^an address is \(host, port\) or the path"),
         (([("a", 1, 2)],), {}, TypeError, r"^an address is \(host, port\) or the path"),
+        (("a", 1), {"limit": 1}, TypeError, r"^no such option: limit\. There are limits"),
         (("a", 1), {"attempts": 0}, ValueError, r"^attempts must be positive, or None, not 0"),
         (("a", 1), {"call_timeout": -1}, ValueError, r"^call_timeout must be positive"),
         (("a", 1), {"connect_timeout": 0}, ValueError, r"^connect_timeout must be positive"),
@@ -66,7 +64,7 @@ def test_shuffled() -> None:
     assert sorted(map(str, shuffled)) == list(map(str, addresses))
 
 
-@pytest.mark.usefixtures("nothing_left_open")
+@pytest.mark.usefixtures("nothing_left")
 async def test_nothing_stays_of_it() -> None:
     async with place_of(example_router()) as place:
         for _ in range(3):

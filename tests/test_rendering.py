@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr
 
 from tests import strategies
+from tests.typed_values import Tree
 from typed_amp import encode_box
 from typed_amp.capture import CapturedBox, Fault, read_capture
 from typed_amp.rendering import fault_as_json, meaning_as_json, meaning_as_text
@@ -206,3 +207,13 @@ def test_any_value_becomes_json_of_the_standard(value: Any) -> None:
 
     line = meaning_as_json(told("ask", typed(value)), "f")
     json.loads(line, parse_constant=refuse)
+
+
+def test_value_that_is_nested_as_deep_as_it_can_be_read() -> None:
+    tree = Tree(name="leaf")
+    for _ in range(300):
+        tree = Tree(name="branch", children=[tree])
+    meaning = told("ask", typed(tree), Entry("other", 1, True, 1))
+    fields = json.loads(meaning_as_json(meaning, "capture"))["fields"]
+    assert fields == {"field": "<nested too deep to be shown>", "other": 1}
+    assert "field = " in meaning_as_text(meaning)

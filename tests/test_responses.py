@@ -145,7 +145,7 @@ async def test_invalid_arguments_at_the_caller() -> None:
     assert error.description.startswith("times: Input should be less than or equal to 1000")
 
 
-async def test_declared_error() -> None:
+async def test_declared_error(log: LogCapture) -> None:
     router = shop(ValueError("A1 is no good"))
     assert await answer_to(router, BUY) == {
         b"_error": b"1",
@@ -155,12 +155,30 @@ async def test_declared_error() -> None:
     error = await error_of(router, Buy())
     assert type(error) is ValueError
     assert str(error) == "A1 is no good"
+    assert not log.lines()
 
 
 async def test_declared_error_stands_for_its_subclasses() -> None:
     error = await error_of(shop(UnicodeError("ä")), Buy())
     assert type(error) is ValueError
     assert str(error) == "ä"
+
+
+class BuyMany(Buy, errors={OverflowError: "TOO_MANY"}):
+    """Fails in the ways of Buy, and in one of its own."""
+
+
+@pytest.mark.parametrize("failure", [ValueError("no good"), OverflowError("ten at the most")])
+async def test_declared_errors_are_inherited(failure: Exception) -> None:
+    router = example_router()
+
+    @router.responder(BuyMany)
+    async def buy_many(command: BuyMany) -> Text:
+        raise failure
+
+    error = await error_of(router, BuyMany())
+    assert type(error) is type(failure)
+    assert str(error) == str(failure)
 
 
 async def test_declared_error_with_fields() -> None:
@@ -408,6 +426,37 @@ async def test_no_answer_command_of_a_peer_that_wants_an_answer() -> None:
         assert await peer.ask(box) == {b"_answer": b"7"}
 
 
+class Failing(Command, requires_answer=False, errors={ValueError: "BAD_VALUE"}):
+    """Answered with an error that nobody waits for."""
+
+
+async def test_error_that_nobody_is_told_is_in_the_log(log: LogCapture) -> None:
+    router = example_router()
+
+    @router.responder(Failing)
+    async def fail(command: Failing) -> None:
+        raise ValueError("no good")
+
+    async with joined(router) as (client, _):
+        await client.call(Failing())
+        assert await client.call(Repeat(text="ab")) == Text(text="ab")
+    assert "the responder of Failing failed" in log.only_line()
+    assert "ValueError: no good" in log.only_line()
+
+
+async def test_rubbish_that_nobody_waits_for_is_in_the_log(log: LogCapture) -> None:
+    router = example_router()
+
+    @router.responder(Log)
+    async def note(command: Log) -> Any:
+        return {"line": command.line}
+
+    async with joined(router) as (client, _):
+        await client.call(Log(line=b"x"))
+        assert await client.call(Repeat(text="ab")) == Text(text="ab")
+    assert "Log has no answer, but its responder returned a dict" in log.only_line()
+
+
 async def test_type_of_a_box_stands_first() -> None:
     async with raw_client_of(shop(OutOfStock(sku="A1"))) as (peer, _):
         assert next(iter(await peer.ask(REPEAT))) == b"_answer"
@@ -593,6 +642,6 @@ async def test_strays_are_counted_and_ignored() -> None:
             {b"_error": b"", b"_error_code": b"X", b"_error_description": b""},
         )
         assert await peer.ask(REPEAT) == {b"_answer": b"1", b"text": b"abab"}
-        assert connection._dialogue.strays == 2
+        assert connection._link.dialogue.strays == 2
         await settled()
         assert not connection.is_closed

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.typed_values import Page
-from typed_amp import Command, Connection, DefinitionError, Router
+from typed_amp import Box, Command, Connection, DefinitionError, Router, StartTLS
 from typed_amp.testing import connection_pair
 
 T = TypeVar("T")
@@ -125,6 +125,25 @@ def traced(function: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitab
 )
 async def test_what_may_be_a_responder(function: Any) -> None:
     assert await answer(function) == Text(text="ab!")
+
+
+class Shouter(Repeater):
+    async def method(self, command: Repeat) -> Text:
+        return Text(text=command.text.upper() + self.suffix)
+
+
+class LoudShouter(Shouter):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("service", "text"), [(Repeater, "ab!"), (Shouter, "AB!"), (LoudShouter, "AB!")]
+)
+async def test_methods_are_overridden_and_inherited_as_methods_are(
+    service: type[Repeater], text: str
+) -> None:
+    assert await answer(service("!").method) == Text(text=text)
+    assert await answer(service("!")) == Text(text=text)
 
 
 async def test_a_responder_of_two_parameters_gets_the_connection() -> None:
@@ -536,3 +555,75 @@ async def test_a_router_is_shared_and_may_grow_while_it_is_in_use() -> None:
     async with connection_pair(router) as (first, _), connection_pair(router) as (second, _):
         register(router, with_anything, Repeat)
         assert await first.call(Repeat(text="a")) == await second.call(Repeat(text="a"))
+
+
+# The fallback.
+
+
+async def answer_anything(box: Box) -> Box:
+    return box
+
+
+async def answer_anything_too(box: Box, connection: Connection) -> Box:
+    return box
+
+
+def test_a_fallback_is_found_where_nothing_else_is() -> None:
+    router = Router()
+    register(router, with_anything, Repeat)
+    assert router.find(b"Other") is None
+    assert router.fallback(answer_anything) is answer_anything
+
+    found, other = router.find(b"Repeat"), router.find(b"Other")
+    assert found is not None
+    assert found.function is with_anything
+    assert other is not None
+    assert other.function is answer_anything
+    assert not other.takes_connection
+
+
+def test_a_fallback_is_included_before_and_after_it_is_registered() -> None:
+    for is_included_first in (True, False):
+        inner, outer = Router(), Router()
+        if is_included_first:
+            outer.include(inner)
+        inner.fallback(answer_anything_too)
+        outer.include(inner)
+        found = outer.find(b"Any")
+        assert found is not None
+        assert found.takes_connection
+
+
+def test_there_is_one_fallback() -> None:
+    inner, outer = Router(), Router()
+    inner.fallback(answer_anything)
+    outer.fallback(answer_anything_too)
+    with pytest.raises(DefinitionError, match="there are two fallbacks"):
+        outer.include(inner)
+    with pytest.raises(DefinitionError, match="there are two fallbacks") as caught:
+        inner.fallback(answer_anything_too)
+    assert line_of(answer_anything) in str(caught.value)
+
+
+@pytest.mark.parametrize("function", [not_async, no_parameters, three_parameters])
+def test_what_may_not_be_a_fallback(function: Any) -> None:
+    router: Any = Router()
+    with pytest.raises(DefinitionError, match="the fallback "):
+        router.fallback(function)
+    assert router.find(b"Any") is None
+
+
+def test_a_router_knows_whether_it_changes_what_a_connection_speaks() -> None:
+    inner, outer = Router(), Router()
+    outer.include(inner)
+    assert not outer.has_transitions
+
+    @inner.responder(StartTLS)
+    async def start_tls(command: StartTLS) -> Any:
+        raise NotImplementedError
+
+    assert inner.has_transitions
+    assert outer.has_transitions
+    other = Router()
+    other.include(inner)
+    assert other.has_transitions

@@ -155,7 +155,7 @@ async def test_closing_lets_responders_finish() -> None:
         connect(HOST, port_of(server)) as client,
     ):
         call = asyncio.create_task(client.call(Wait()))
-        await until(lambda: server.connections and server.connections[0]._responses.running)
+        await until(lambda: server.connections and server.connections[0]._link.responses.running)
         server.close()
         with pytest.raises(OSError):
             await connect(HOST, port_of(server))
@@ -174,7 +174,7 @@ async def test_closing_cancels_responders_that_take_too_long(how: str) -> None:
         connect(HOST, port_of(server)) as client,
     ):
         call = asyncio.create_task(client.call(Wait()))
-        await until(lambda: server.connections and server.connections[0]._responses.running)
+        await until(lambda: server.connections and server.connections[0]._link.responses.running)
         if how != "close":
             server.close()
         if how != "serve":
@@ -209,7 +209,9 @@ async def test_what_was_answered_arrives_though_the_peer_goes_on_sending(
         connect(HOST, port_of(server), ssl=certificates.client if with_tls else None) as client,
     ):
         calls = [asyncio.create_task(client.call(Wait())) for _ in range(50)]
-        await until(lambda: server.connections and server.connections[0]._responses.running == 50)
+        await until(
+            lambda: server.connections and server.connections[0]._link.responses.running == 50
+        )
         going_on = asyncio.create_task(go_on(client))
         server.close()
         await settled()

@@ -1,5 +1,6 @@
 """Signatures: what a command's answer and errors are on the wire, and what comes of a peer's."""
 
+import ssl
 from typing import Annotated, Any
 
 import pytest
@@ -15,10 +16,11 @@ from typed_amp import (
     EncodeError,
     InvalidArgumentsError,
     RemoteAmpError,
+    StartTLS,
     UnhandledCommandError,
     UnknownRemoteError,
 )
-from typed_amp.signature import error_fields
+from typed_amp.signature import error_fields, remote_error
 
 
 class OutOfStock(CommandError):
@@ -308,3 +310,24 @@ def test_an_error_sent_is_the_error_that_arrives() -> None:
 def test_the_name_of_a_class_may_be_too_long() -> None:
     with pytest.raises(DefinitionError, match="the name must have 1 to 65,535 bytes"):
         type("N" * 65_536, (Command,), {"__module__": __name__})
+
+
+def test_a_command_that_changes_what_is_spoken_is_answered_with_what_follows() -> None:
+    signature = StartTLS.__amp_signature__()
+    assert signature.transition is ssl.SSLContext
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    assert signature.encode_answer(context, b"head") == b"head\0\0"
+    with pytest.raises(EncodeError, match="answered with a SSLContext"):
+        signature.encode_answer(None, b"head")
+
+
+def test_an_error_in_parts() -> None:
+    sent = SoldOut(sku="A1", left=2)
+    assert BUY.error_parts(sent) == (str(sent), error_fields(sent))
+    assert BUY.error_parts(KeyError("A1")) == ("'A1'", b"")
+
+
+def test_an_error_that_nobody_declares_keeps_its_pairs() -> None:
+    error = remote_error({**error_box(b"ANY", b"words"), b"key": b"\xff"})
+    assert (error.code, error.description, error.fields) == ("ANY", "words", {b"key": b"\xff"})
+    assert remote_error({b"_error": b"1"}).fields == {}

@@ -33,7 +33,7 @@ LARGE = bytes(60_000)
 
 
 def transport_of(connection: Connection[Any]) -> MemoryTransport:
-    transport = connection._transport
+    transport = connection._link.transport
     assert isinstance(transport, MemoryTransport)
     return transport
 
@@ -77,6 +77,33 @@ async def test_no_addresses() -> None:
             assert connection.remote_address is None
             assert connection.peer_certificate is None
             assert repr(connection) == "<Connection a peer without an address, open>"
+
+
+class Receiver(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: list[Exception | None] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+
+
+async def test_a_transport_takes_another_protocol() -> None:
+    async with connection_pair(Router()) as (client, server):
+        transport, receiver = transport_of(server), Receiver()
+        transport.set_protocol(receiver)
+        assert transport.get_protocol() is receiver
+        transport_of(client).write(b"anything")
+        await until(lambda: receiver.received == b"anything")
+        error = OSError("as TLS fails")
+        transport._force_close(error)
+        await until(lambda: receiver.lost)
+        assert receiver.lost == [error]
+        await client.wait_closed()
+        server._link.ended(None)  # nobody else tells it now
 
 
 async def test_state_and_hooks() -> None:
@@ -168,7 +195,7 @@ async def test_what_was_answered_arrives_before_the_end() -> None:
 
     async with connection_pair(router) as (client, server):
         calls = [asyncio.create_task(client.call(Echo(data=LARGE))) for _ in range(10)]
-        await until(lambda: client._dialogue.pending == 10)
+        await until(lambda: client._link.dialogue.pending == 10)
         with pytest.raises(ShopClosedError, match="the last word"):
             await client.call(Buy())
         assert await asyncio.gather(*calls) == [Data(data=LARGE)] * 10
@@ -221,14 +248,14 @@ async def test_peer_that_does_not_read_makes_calls_wait() -> None:
         received.append(command.line)
 
     async with connection_pair(router) as (client, server):
-        server._transport.pause_reading()
+        server._link.transport.pause_reading()
         assert not transport_of(server).is_reading()
         tasks = [asyncio.create_task(client.call(Log(line=LARGE))) for _ in range(10)]
         await settled()
         assert not received
-        assert client._writer.is_full
+        assert client._link.writer.is_full
         assert 0 < sum(task.done() for task in tasks) < 10
-        server._transport.resume_reading()
+        server._link.transport.resume_reading()
         await asyncio.gather(*tasks)
         await until(lambda: len(received) == 10)
 
@@ -242,13 +269,13 @@ async def test_close_waits_for_the_peer_to_read() -> None:
         received.append(command.line)
 
     async with connection_pair(router) as (client, server):
-        server._transport.pause_reading()
+        server._link.transport.pause_reading()
         await client.call(Log(line=b"last"))
         client.close()
         await settled()
         assert transport_of(client).is_closing()
         assert not server.is_closed
-        server._transport.resume_reading()
+        server._link.transport.resume_reading()
         await server.wait_closed()
         assert received == [b"last"]
 
@@ -261,23 +288,23 @@ async def test_large_values_both_ways() -> None:
 
 async def test_peer_that_asks_and_does_not_read_is_not_read_from() -> None:
     async with connection_pair(example_router()) as (client, server):
-        client._transport.pause_reading()
-        client._is_reading = True
+        client._link.transport.pause_reading()
+        client._link.is_reading = True
         calls = [asyncio.create_task(client.call(Make(size=60_000))) for _ in range(3)]
-        await until(lambda: not server._is_reading)
+        await until(lambda: not server._link.is_reading)
         held = asyncio.create_task(client.call(Repeat(text="later")))
         await settled()
-        assert server._responses.running == 0
-        client._transport.resume_reading()
+        assert server._link.responses.running == 0
+        client._link.transport.resume_reading()
         await asyncio.gather(*calls)
         assert await held == Text(text="later")
-        assert server._is_reading
+        assert server._link.is_reading
 
 
 async def test_violation() -> None:
     async with connection_pair(Router()) as (client, server):
-        client._transport.write(b"GET / HTTP/1.1\r\n\r\n")
-        client._transport.write(b"Host: localhost\r\n\r\n")
+        client._link.transport.write(b"GET / HTTP/1.1\r\n\r\n")
+        client._link.transport.write(b"Host: localhost\r\n\r\n")
         with pytest.raises(ConnectionLostError) as caught:
             await server.wait_closed()
             await server.call(Repeat(text=""))

@@ -186,6 +186,6 @@ def test_connections_over_unix_sockets_have_it(run: Run, tmp_path: Path) -> None
         async with serve_unix(Router(), path) as server, connect_unix(path) as client:
             await until(lambda: server.connections)
             for connection in (client, *server.connections):
-                assert isinstance(connection._transport, UnixTransport)
+                assert isinstance(connection._link.transport, UnixTransport)
 
     run(scenario)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import test_bad_input, test_cancellation, test_client, test_connection, test_server
+from tests import (
+    test_bad_input,
+    test_cancellation,
+    test_client,
+    test_connection,
+    test_handover,
+    test_server,
+    test_transitions,
+)
+from tests import test_pipe_transport as pipes
+from tests import test_processes as processes
 from tests import test_resending as resending
 from tests import test_responses as responses
+from tests import test_stdio as stdio
 from tests import test_upkeep as upkeep
 from tests import test_writer as writer
 from tests.conftest import Certificates
+from tests.leftovers import Leftovers
 from tests.peers import captured_log
 
 uvloop = pytest.importorskip("uvloop")
@@ -125,6 +138,74 @@ def test_tls_on_uvloop(scenario: Test, certificates: Certificates) -> None:
     run(scenario(certificates))
 
 
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_handover.test_without_any_verification,
+        test_handover.test_a_command_of_ones_own,
+        test_handover.test_calls_in_flight_both_ways_go_on,
+        test_handover.test_while_a_peer_does_not_read_its_answers,
+        test_handover.test_what_the_caller_says_meanwhile_goes_out_encrypted,
+        test_handover.test_what_the_one_who_is_called_says_meanwhile_goes_out_encrypted,
+        test_handover.test_an_ask_in_the_clear_behind_a_whole_handshake_is_never_run,
+        test_handover.test_the_handshake_in_one_piece_with_the_answer,
+        test_handover.test_the_handshake_in_one_piece_with_the_ask,
+        test_handover.test_an_ask_in_one_piece_with_the_end_of_the_handshake,
+        test_handover.test_byte_by_byte,
+        test_handover.test_a_second_time_is_refused_here,
+        test_handover.test_twice_at_once,
+        test_handover.test_one_that_waits_its_turn_while_the_peer_begins,
+        test_handover.test_a_peer_that_answers_and_never_shakes_hands,
+        test_handover.test_cancelled_in_the_handshake,
+        test_handover.test_the_peers_alert_is_the_cause,
+        test_handover.test_what_was_answered_meanwhile_is_sent_before_the_end,
+        test_transitions.test_over_tls_and_behind_start_tls,
+        test_transitions.test_encrypted_bytes_in_one_piece_with_the_ask,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_start_tls_on_uvloop(scenario: Test, certificates: Certificates) -> None:
+    run(scenario(certificates))
+
+
+@pytest.mark.parametrize("kind", test_handover.KINDS)
+def test_both_begin_tls_on_uvloop(kind: str, certificates: Certificates) -> None:
+    run(test_handover.test_the_client_begins(kind, certificates))
+    run(test_handover.test_the_server_begins_and_both_are_verified(kind, certificates))
+
+
+@pytest.mark.parametrize("caller", ["client", "server"])
+def test_start_tls_refused_on_uvloop(caller: str, certificates: Certificates) -> None:
+    run(test_handover.test_an_authority_that_is_not_trusted(caller, certificates))
+    run(test_handover.test_while_the_transports_are_full(caller, certificates))
+
+
+@pytest.mark.parametrize("phase", test_handover.PHASES)
+def test_closing_at_each_phase_on_uvloop(phase: str, certificates: Certificates) -> None:
+    run(test_handover.test_closing_at_once(phase, certificates))
+    run(test_handover.test_a_peer_that_vanishes(phase, "closes", certificates))
+
+
+@pytest.mark.parametrize("kind", test_transitions.KINDS)
+def test_switch_on_uvloop(kind: str) -> None:
+    run(test_transitions.test_both_sides_speak_at_once(kind))
+    run(test_transitions.test_streams(kind))
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_transitions.test_what_follows_the_answer_at_once_is_the_protocols,
+        test_transitions.test_a_buffered_protocol,
+        test_transitions.test_a_full_transport,
+        test_transitions.test_calls_responders_and_hooks,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_switching_on_uvloop(scenario: Test) -> None:
+    run(scenario())
+
+
 def test_tls_over_unix_on_uvloop(certificates: Certificates, tmp_path: Path) -> None:
     run(test_client.test_tls_over_unix(certificates, tmp_path))
 
@@ -162,3 +243,93 @@ def test_draining_on_uvloop(with_tls: bool, certificates: Certificates) -> None:
             with_tls, certificates
         )
     )
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pipes.test_bytes_go_both_ways,
+        pipes.test_writer_is_paused_while_the_peer_does_not_read,
+        pipes.test_reading_can_be_paused,
+        pipes.test_close_sends_what_is_left,
+        pipes.test_nothing_is_received_after_close,
+        pipes.test_abort_sends_nothing_more,
+        pipes.test_abort_after_close,
+        pipes.test_end_of_the_peer_closes,
+        pipes.test_protocol_may_go_on_writing_after_the_end_of_the_peer,
+        pipes.test_what_came_before_the_write_side_broke_is_read,
+        pipes.test_writer_that_was_paused_goes_on_when_the_write_side_broke,
+        pipes.test_modes_are_restored,
+        pipes.test_what_the_peer_writes_after_close_is_thrown_away,
+        processes.test_entered_and_awaited,
+        processes.test_state_and_hooks,
+        processes.test_other_children_hold_no_pipe_open,
+        processes.test_answer_before_the_end_arrives,
+        processes.test_child_that_goes_on_is_terminated,
+        processes.test_child_that_writes_after_the_end,
+        processes.test_child_whose_own_child_holds_the_pipes,
+        processes.test_task_that_holds_the_connection_is_cancelled,
+        processes.test_cancelled_twice_while_it_opens,
+        processes.test_cancelled_while_the_program_is_sought,
+        processes.test_cancelled_during_the_hooks,
+        stdio.test_both_sides_of_two_pipes,
+        stdio.test_one_socket_for_both_directions,
+        stdio.test_standard_streams_are_put_back,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_pipes_on_uvloop(scenario: Test, tmp_path: Path) -> None:
+    names = inspect.signature(scenario).parameters
+    run_without_leftovers(scenario(**dict.fromkeys(names, tmp_path)))
+
+
+@pytest.mark.parametrize("fds", processes.FDS, ids=str)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        processes.test_calls_both_ways,
+        processes.test_ten_megabytes_both_ways_at_once,
+        processes.test_no_descriptor_of_ours,
+        processes.test_child_that_is_killed,
+        processes.test_child_that_goes_on_in_spite_of_that_is_killed,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_processes_on_uvloop(scenario: Test, fds: tuple[int, int]) -> None:
+    run_without_leftovers(scenario(fds))
+
+
+@pytest.mark.parametrize("fds", processes.FDS, ids=str)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        processes.test_program_that_is_not_there,
+        processes.test_program_that_may_not_be_executed,
+        processes.test_directory_that_is_not_there,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_no_process_on_uvloop(scenario: Test, fds: tuple[int, int], tmp_path: Path) -> None:
+    run_without_leftovers(scenario(fds, tmp_path))
+
+
+@pytest.mark.parametrize("fds", processes.FDS, ids=str)
+@pytest.mark.parametrize("turns", range(14))
+def test_process_cancelled_while_it_opens_on_uvloop(fds: tuple[int, int], turns: int) -> None:
+    run_without_leftovers(processes.test_cancelled_while_it_opens(fds, turns))
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_pipes_cancelled_while_they_are_joined_on_uvloop(turns: int) -> None:
+    run_without_leftovers(pipes.test_cancelled_while_it_joins(turns))
+
+
+def run_without_leftovers(scenario: Coroutine[Any, Any, None]) -> None:
+    async def checked() -> None:
+        async with processes.script("cat >/dev/null"):
+            pass  # the first process of all lets uvloop open what it keeps
+        leftovers = Leftovers()
+        await scenario
+        await leftovers.check()
+
+    run(checked())

@@ -24,13 +24,13 @@ LARGE = bytes(60_000)
 
 
 def unsent(connection: Connection[Any]) -> int:
-    return connection._transport.get_write_buffer_size()
+    return connection._link.transport.get_write_buffer_size()
 
 
 async def fill(connection: Connection[Any], command: Any) -> list[asyncio.Task[Any]]:
     """Call until calls are held back, and a few times more; nobody reads at the other end."""
     tasks: list[asyncio.Task[Any]] = []
-    while len(connection._writer._held) < 5:
+    while len(connection._link.writer._held) < 5:
         tasks.append(asyncio.create_task(connection.call(command)))
         await settled(3)
     return tasks
@@ -54,7 +54,7 @@ async def test_calls_wait_while_the_peer_does_not_read(command: Any) -> None:
         # Nothing more was written: what waits is the callers' own.
         assert unsent(connection) <= 2 * HIGH_WATER + len(LARGE)
         await stop(tasks)
-        assert not connection._writer._held
+        assert not connection._link.writer._held
 
 
 async def test_calls_that_waited_go_on_in_their_order() -> None:
@@ -81,7 +81,7 @@ async def test_no_answer_commands_that_waited_return_when_they_are_on_their_way(
         while not all(task.done() for task in tasks):
             await peer.receive()
         assert await asyncio.gather(*tasks) == [None] * len(tasks)
-        assert not connection._calls._untold  # nothing is remembered of them
+        assert not connection._link.calls._untold  # nothing is remembered of them
 
 
 async def test_no_answer_commands_in_a_tight_loop_wait() -> None:
@@ -95,7 +95,7 @@ async def test_no_answer_commands_in_a_tight_loop_wait() -> None:
                 sent += 1
 
         task = asyncio.create_task(flood())
-        await until(lambda: connection._writer._held)
+        await until(lambda: connection._link.writer._held)
         stopped_at = sent
         await settled()
         assert sent == stopped_at
@@ -157,20 +157,20 @@ async def ask_without_reading(peer: RawPeer, connection: Connection[Any]) -> int
 async def test_peer_that_does_not_read_its_answers_is_not_read_from() -> None:
     async with raw_client_of(example_router()) as (peer, connection):
         asked = await ask_without_reading(peer, connection)
-        assert not connection._is_reading
+        assert not connection._link.is_reading
         assert unsent(connection) <= 2 * HIGH_WATER + 60_000
         # It goes on where it stopped when the peer reads. (The last ask was cut.)
         for number in range(asked):
             answer = await peer.receive()
             assert answer[b"_answer"] == b"%d" % number
             assert len(answer[b"data"]) == 60_000
-        assert connection._is_reading
+        assert connection._link.is_reading
 
 
 async def test_answers_to_a_burst_of_asks_are_all_taken() -> None:
     async with raw_client_of(example_router()) as (peer, connection):
         await peer.send(*[ask_for(60_000, tag) for tag in range(200)])
-        await until(lambda: not connection._is_reading)
+        await until(lambda: not connection._link.is_reading)
         tags = {(await peer.receive())[b"_answer"] for _ in range(200)}
         assert tags == {b"%d" % tag for tag in range(200)}
 
@@ -179,14 +179,14 @@ async def test_it_is_read_from_while_an_answer_of_its_own_is_awaited() -> None:
     # Or two that call each other would wait for ever.
     async with raw_client_of(example_router()) as (peer, connection):
         await peer.send(*[ask_for(60_000, tag) for tag in range(200)])
-        await until(lambda: not connection._is_reading)
+        await until(lambda: not connection._link.is_reading)
         call = asyncio.create_task(connection.call(Repeat(text="ab")))
-        await until(lambda: connection._is_reading)
+        await until(lambda: connection._link.is_reading)
         await peer.send({b"_answer": b"1", b"text": b"abab"})
         # The call itself waits behind the answers; its answer came before it was asked, as only a
         # peer that guesses can.
         assert await call == Text(text="abab")
-        await until(lambda: not connection._is_reading)
+        await until(lambda: not connection._link.is_reading)
 
 
 async def test_even_then_memory_has_a_limit() -> None:
@@ -198,6 +198,54 @@ async def test_even_then_memory_has_a_limit() -> None:
         assert unsent(connection) <= 4 * HIGH_WATER
         assert asked > 10
         await stop(calls)
+
+
+# -- Nothing may be written for now ----------------------------------------------------------------
+
+
+async def test_what_is_taken_while_it_is_locked_goes_out_in_order() -> None:
+    async with raw_client_of(example_router()) as (peer, connection):
+        writer = connection._link.writer
+        writer.write(b"\0\1a\0\0\0\0")
+        writer.lock()  # what was taken before goes out
+        writer.write_answer(b"\0\1b\0\0\0\0")
+        assert not writer.write_ask("key", b"\0\1c\0\0\0\0")
+        assert not writer.write_ask("other", b"never")
+        assert writer.withdraw("other")
+        assert await peer.receive() == {b"a": b""}
+        writer.flush()
+        await settled()
+        with pytest.raises(BlockingIOError):
+            peer.socket.recv(1)
+        writer.unlock()
+        assert [await peer.receive(), await peer.receive()] == [{b"b": b""}, {b"c": b""}]
+
+
+async def test_answers_that_pile_up_while_it_is_locked_choke() -> None:
+    async with raw_client_of(example_router()) as (_, connection):
+        writer = connection._link.writer
+        writer.lock()
+        writer.write_answer(LARGE)
+        writer.write_answer(LARGE)
+        assert not writer.is_choked
+        writer.write_answer(LARGE)
+        assert writer.is_choked
+        assert not unsent(connection)
+        writer.unlock()
+        assert unsent(connection) or not writer.is_choked
+
+
+async def test_whoever_waits_for_room_is_woken_by_room_or_by_the_end() -> None:
+    async with raw_client_of(example_router()) as (_, connection):
+        writer = connection._link.writer
+        await writer.wait_for_room()
+        for wake in (writer.resume, writer.discard):
+            writer.pause()
+            waiting = asyncio.create_task(writer.wait_for_room())
+            await settled()
+            assert not waiting.done()
+            wake()
+            await waiting
 
 
 # -- Both at once --------------------------------------------------------------------------------
@@ -246,7 +294,7 @@ async def test_calls_given_up_on_both_sides_do_not_block_them() -> None:
             for _ in range(300)
             for side in (client, server)
         ]
-        await until(lambda: client._writer.is_full and server._writer.is_full)
+        await until(lambda: client._link.writer.is_full and server._link.writer.is_full)
         await stop(calls)
         async with asyncio.timeout(10):
             assert await client.call(Repeat(text="ab")) == Text(text="ab")
@@ -271,7 +319,7 @@ async def test_calls_given_up_on_both_sides_do_not_block_commands_without_an_ans
             for _ in range(300)
             for side in (client, server)
         ]
-        await until(lambda: client._writer.is_full and server._writer.is_full)
+        await until(lambda: client._link.writer.is_full and server._link.writer.is_full)
         await stop(calls)
         async with asyncio.timeout(10):
             await asyncio.gather(client.call(Log(line=b"1")), server.call(Log(line=b"2")))

@@ -1,7 +1,7 @@
 """AMP, the Asynchronous Messaging Protocol, for asyncio: typed to the last byte."""
 
 from typed_amp.backoff import Backoff
-from typed_amp.box import Box, BoxReader, Limits, encode_box
+from typed_amp.box import Box, BoxReader, encode_box
 from typed_amp.client import connect, connect_unix
 from typed_amp.client_state import ClientState, ClientStatus
 from typed_amp.codecs import Codec, Json
@@ -17,6 +17,7 @@ from typed_amp.errors import (
     DefinitionError,
     EncodeError,
     InvalidArgumentsError,
+    ProcessEndedError,
     ProtocolViolationError,
     RemoteAmpError,
     StartTLSError,
@@ -25,10 +26,14 @@ from typed_amp.errors import (
     UnknownRemoteError,
 )
 from typed_amp.large import Large
+from typed_amp.limits import Limits
+from typed_amp.options import ConnectionOptions
 from typed_amp.planning import Key
+from typed_amp.processes import ProcessConnection, connect_process
 from typed_amp.reconnecting import Client
 from typed_amp.router import Router
 from typed_amp.server import Server, run, serve, serve_unix
+from typed_amp.stdio import serve_fds, serve_stdio
 from typed_amp.transitions import StartTLS, SwitchProtocol
 
 __all__ = [
@@ -45,6 +50,7 @@ __all__ = [
     "CommandError",
     "Connection",
     "ConnectionLostError",
+    "ConnectionOptions",
     "DecodeError",
     "DefinitionError",
     "Descriptor",
@@ -54,6 +60,8 @@ __all__ = [
     "Key",
     "Large",
     "Limits",
+    "ProcessConnection",
+    "ProcessEndedError",
     "ProtocolViolationError",
     "RemoteAmpError",
     "Router",
@@ -65,9 +73,12 @@ __all__ = [
     "UnhandledCommandError",
     "UnknownRemoteError",
     "connect",
+    "connect_process",
     "connect_unix",
     "encode_box",
     "run",
     "serve",
+    "serve_fds",
+    "serve_stdio",
     "serve_unix",
 ]

@@ -106,14 +106,45 @@ class Calls:
             raise self._lost(title)
         dialogue = self._dialogue
         tag = dialogue.new_tag()
-        data = encode(value, _ask_head(tag, head))
-        if len(data) > self._max_box_bytes:
-            raise too_long_box(title, len(data), self._max_box_bytes)
+        data = self._encoded(title, encode, value, _ask_head(tag, head))
         waiter: Waiter = self._loop.create_future()
         dialogue.ask(tag, waiter)
         self._writer.write_ask(waiter, data)
         self._on_ask()
         return self._wait(title, waiter, tag, timeout)
+
+    async def turn(self, title: str) -> None:
+        """Wait until something could be written now.
+
+        Raises:
+            ConnectionLostError: the connection has ended, or did so meanwhile.
+        """
+        await self.tell(title, b"", _nothing, None, None)
+
+    async def ask_alone(
+        self,
+        title: str,
+        head: bytes,
+        encode: Callable[[Any, bytes], bytes],
+        value: Any,
+        on_written: Callable[[bytes], None],
+    ) -> Box:
+        """Ask for something behind which nothing may be written until the answer is here.
+
+        To be called when it is this call's `turn`. Everything else is as with `ask`, but that
+        `on_written` is called with the ask's tag before anything else can be written.
+        """
+        if self.is_ended:
+            raise self._lost(title)
+        tag = self._dialogue.new_tag()
+        data = self._encoded(title, encode, value, _ask_head(tag, head))
+        waiter: Waiter = self._loop.create_future()
+        self._dialogue.ask(tag, waiter)
+        self._writer.write(data)
+        on_written(tag)
+        self._on_ask()
+        box: Box = await self._wait(title, waiter, tag, None)
+        return box
 
     async def tell(
         self,
@@ -129,9 +160,7 @@ class Calls:
         """
         if self.is_ended:
             raise self._lost(title)
-        data = encode(value, head)
-        if len(data) > self._max_box_bytes:
-            raise too_long_box(title, len(data), self._max_box_bytes)
+        data = self._encoded(title, encode, value, head)
         waiter: Waiter = self._loop.create_future()
         if self._writer.write_ask(waiter, data, partial(resolve, waiter, {})):
             return
@@ -150,7 +179,6 @@ class Calls:
         timeout: float | None = None,
         *,
         requires_answer: bool = True,
-        on_written: Callable[[bytes | None], None] | None = None,
         decode: Callable[[Box], Attached | Exception] | None = None,
     ) -> Box | Attached:
         """Send something whose bytes depend on when they are written.
@@ -165,7 +193,6 @@ class Calls:
             value: the command.
             timeout: seconds to wait; None for ever.
             requires_answer: whether to wait for an answer.
-            on_written: called with the ask's tag when it is written, before anything else is.
             decode: reads the answer when it arrives, before anything else is read.
         """
         if self.is_ended:
@@ -183,17 +210,13 @@ class Calls:
 
         def write() -> None:
             try:
-                data = encode(value, head)
-                if len(data) > self._max_box_bytes:
-                    raise too_long_box(title, len(data), self._max_box_bytes)
+                data = self._encoded(title, encode, value, head)
             except Exception as error:
                 if tag is not None:
                     self._dialogue.abandon(tag, is_sent=False)
                 resolve(waiter, error)
                 return
             self._writer.write(data)
-            if on_written is not None:
-                on_written(tag)
             if tag is None:
                 resolve(waiter, {})
 
@@ -213,7 +236,8 @@ class Calls:
         waiter, box = event
         decode = self._decoders.pop(waiter, None) if self._decoders else None
         if decode is None or ERROR in box:
-            resolve(waiter, box)
+            if not waiter.done():
+                waiter.set_result(box)
             return
         result = decode(box)
         if not waiter.done():
@@ -232,6 +256,14 @@ class Calls:
     async def wait_ended(self) -> None:
         """Wait until every call fails."""
         await self._ended.wait()
+
+    def _encoded(
+        self, title: str, encode: Callable[[Any, bytes], bytes], value: Any, head: bytes
+    ) -> bytes:
+        data = encode(value, head)
+        if len(data) > self._max_box_bytes:
+            raise too_long_box(title, len(data), self._max_box_bytes)
+        return data
 
     async def _wait(
         self, title: str, waiter: Waiter, tag: bytes | None, timeout: float | None
@@ -252,8 +284,6 @@ class Calls:
         finally:
             if timer is not None:
                 timer.cancel()
-        if type(result) is dict:
-            return result
         if not isinstance(result, Exception):
             return result
         self._give_up(waiter, tag)
@@ -280,6 +310,10 @@ def too_long_box(what: str, length: int, limit: int) -> TooLongError:
         f"Limits.max_box_bytes allows at most {limit:,} in one box. Raise it on both sides, or send"
         " less at once",
     )
+
+
+def _nothing(_value: Any, _head: bytes) -> bytes:
+    return b""
 
 
 def _ask_head(tag: bytes, head: bytes) -> bytes:

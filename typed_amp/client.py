@@ -10,16 +10,17 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
-from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.connection import Connection
+from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
 from typed_amp.unix_socket import open_unix_transport
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from typed_amp.box import Limits
+    from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
 __all__ = ["connect", "connect_unix"]
@@ -35,8 +36,7 @@ def connect(
     router: None = None,
     ssl: SSLContext | bool | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[None]]: ...
 
 
@@ -48,8 +48,7 @@ def connect(
     router: Router[S],
     ssl: SSLContext | bool | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]: ...
 
 
@@ -60,8 +59,7 @@ def connect(
     router: Router[S] | None = None,
     ssl: SSLContext | bool | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]:
     """Connect to a server over TCP: `await connect(...)` or `async with connect(...)`.
 
@@ -74,9 +72,9 @@ def connect(
         router: answers what the server asks.
         ssl: a client's context for TLS, with a certificate in it for mutual TLS; True for one with
             the system's authorities.
-        server_hostname: the name that the server's certificate must have, if it isn't `host`.
-        limits: how much the peer can make this side hold.
-        drain_timeout: seconds that responders may go on when the connection is closed.
+        server_hostname: the name that the server's certificate must have, if it isn't `host`; also
+            for TLS that begins later, by `Connection.start_tls` or the server's.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: nothing listens there, or the name is unknown.
@@ -87,16 +85,15 @@ def connect(
     async def open_connection() -> Connection[S]:
         connection = Connection(
             router,
-            limits=limits,
-            drain_timeout=drain_timeout,
+            **options,
             server_hostname=server_hostname or host,
         )
         await asyncio.get_running_loop().create_connection(
-            lambda: ConnectionProtocol(connection),
+            lambda: LinkProtocol(connection),
             host,
             port,
             ssl=ssl,
-            server_hostname=server_hostname,
+            server_hostname=server_hostname if ssl else None,
         )
         return await _greeted(connection)
 
@@ -110,8 +107,7 @@ def connect_unix(
     router: None = None,
     ssl: SSLContext | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[None]]: ...
 
 
@@ -122,8 +118,7 @@ def connect_unix(
     router: Router[S],
     ssl: SSLContext | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]: ...
 
 
@@ -133,8 +128,7 @@ def connect_unix(
     router: Router[S] | None = None,
     ssl: SSLContext | None = None,
     server_hostname: str | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Connection[S]]:
     """Connect to a server over a Unix socket. Everything else is as with `connect`.
 
@@ -142,9 +136,9 @@ def connect_unix(
         path: the socket.
         router: answers what the server asks.
         ssl: a client's context for TLS.
-        server_hostname: the name that the server's certificate must have; needed with `ssl`.
-        limits: how much the peer can make this side hold.
-        drain_timeout: seconds that responders may go on when the connection is closed.
+        server_hostname: the name that the server's certificate must have; needed with `ssl`. Also
+            for TLS that begins later.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: nothing listens there.
@@ -153,8 +147,8 @@ def connect_unix(
     """
 
     async def open_connection() -> Connection[S]:
-        connection = Connection(router, limits=limits, drain_timeout=drain_timeout)
-        protocol = ConnectionProtocol(connection)
+        connection = Connection(router, **options, server_hostname=server_hostname)
+        protocol = LinkProtocol(connection)
         if ssl is None:
             await open_unix_transport(protocol, os.fspath(path))
         else:
@@ -168,7 +162,7 @@ def connect_unix(
 
 async def _greeted(connection: Connection[S]) -> Connection[S]:
     try:
-        await connection._greeted()
+        await connection._link.greeted()
     except BaseException:
         connection.close(drain_timeout=0)
         raise

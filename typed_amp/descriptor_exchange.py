@@ -40,13 +40,20 @@ class DescriptorExchange:
         self._owner = owner
         self._limit = limit
         self._send: Callable[[int], None] | None = None
+        self._flush: Callable[[], None]
         self._sent = 0
         self._received = 0
         self._unclaimed: dict[int, int] = {}
 
-    def begin(self, transport: asyncio.Transport) -> None:
-        """There is a transport to send by; maybe one that carries no descriptors."""
+    def begin(self, transport: asyncio.Transport, flush: Callable[[], None]) -> None:
+        """There is a transport to send by; maybe one that carries no descriptors.
+
+        Args:
+            transport: the transport.
+            flush: hands it what was written before.
+        """
         self._send = getattr(transport, "send_descriptor", None)
+        self._flush = flush
 
     def encode(self, encode: Callable[..., bytes], value: Any, head: bytes) -> bytes:
         """Write a box with descriptors in it, and queue those; the box must be next to be written.
@@ -60,7 +67,7 @@ class DescriptorExchange:
         def attach(descriptor: int) -> int:
             try:
                 os.fstat(descriptor)
-            except (OSError, OverflowError) as error:
+            except (OSError, OverflowError, TypeError) as error:
                 raise EncodeError(f"it is no open descriptor ({error})") from None
             batch.append(descriptor)
             return self._sent + len(batch) - 1
@@ -68,6 +75,8 @@ class DescriptorExchange:
         if self._send is None:
             return encode(value, head, refuse_to_attach)
         data = encode(value, head, attach)
+        if batch:
+            self._flush()  # or else they would all go before the first box of this turn
         for descriptor in batch:
             try:
                 self._send(descriptor)
@@ -76,11 +85,22 @@ class DescriptorExchange:
             self._sent += 1
         return data
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether descriptors wait to be claimed."""
+        return bool(self._unclaimed)
+
     def received(self, descriptors: Sequence[int]) -> None:
         """Take over descriptors that came, in their order."""
         for descriptor in descriptors:
             self._unclaimed[self._received] = descriptor
             self._received += 1
+
+    def close_excess(self) -> None:
+        """Close the oldest of those that wait beyond the limit.
+
+        To be called when the bytes are read that came along with them, since those may claim them.
+        """
         excess = len(self._unclaimed) - self._limit
         if excess > 0:
             _logger.warning(
@@ -90,7 +110,7 @@ class DescriptorExchange:
                 excess,
             )
             for number in list(self._unclaimed)[:excess]:
-                close_descriptors([self._unclaimed.pop(number)])
+                self._discard(number)
 
     def decode(self, plan: Plan, box: Box, *, is_latest: bool) -> tuple[Any, list[int]]:
         """Read a box with descriptors in it.
@@ -112,7 +132,13 @@ class DescriptorExchange:
         def claim(number: int) -> int:
             nonlocal latest
             if number not in self._unclaimed:
-                raise DecodeError("no descriptor came for it")
+                reason = "no descriptor came for it"
+                if number < self._received:
+                    reason += (
+                        ", or it is taken, or was closed since more waited than"
+                        f" Limits.max_unclaimed_descriptors allows, {self._limit}"
+                    )
+                raise DecodeError(reason)
             latest = max(latest, number)
             claimed.append(self._unclaimed.pop(number))
             return claimed[-1]

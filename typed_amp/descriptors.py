@@ -71,5 +71,6 @@ def refuse_to_claim(_: int) -> NoReturn:
 def close_descriptors(descriptors: Iterable[int]) -> None:
     """Close them all, those that are closed already excepted."""
     for descriptor in descriptors:
-        with contextlib.suppress(OSError):
+        # What a responder returned may be anything.
+        with contextlib.suppress(OSError, OverflowError, TypeError):
             os.close(descriptor)

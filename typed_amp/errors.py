@@ -10,6 +10,7 @@ builtin error that somebody who has never heard of AMP would catch::
     ├── DecodeError (ValueError)             a value of the peer's that isn't what was declared
     ├── ProtocolViolationError (ConnectionError)   bytes that are not AMP; ends the connection
     ├── ConnectionLostError (ConnectionError)      the connection is gone, or was never made
+    ├── ProcessEndedError (ChildProcessError)      why it is gone: the peer's process has ended
     ├── CallTimeoutError (TimeoutError)      no answer within the time the caller gave
     ├── StartTLSError                        TLS can't begin on this connection
     └── RemoteAmpError                       the peer answered with an error
@@ -25,6 +26,7 @@ All of them can be pickled, so that they survive a process pool.
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ __all__ = [
     "DefinitionError",
     "EncodeError",
     "InvalidArgumentsError",
+    "ProcessEndedError",
     "ProtocolViolationError",
     "RemoteAmpError",
     "StartTLSError",
@@ -150,7 +153,40 @@ class ConnectionLostError(AmpError, ConnectionError):
 
     `__cause__` is the error that ended it, if there was one. Whether the peer has carried out the
     command is not known.
+
+    Attributes:
+        exit_status: if the peer was a child process that has ended, its exit status; the negative
+            number of the signal if one ended it. None otherwise.
     """
+
+    exit_status: int | None = None
+
+
+class ProcessEndedError(AmpError, ChildProcessError):
+    """The peer was a child process, and has ended.
+
+    The `__cause__` of the `ConnectionLostError` that calls fail with. Twisted has `ProcessDone` and
+    `ProcessTerminated` for this.
+
+    Attributes:
+        title: what ran in the process.
+        process_id: the system's number for it, which others may have by now.
+        exit_status: its exit status; the negative number of the signal if one ended it.
+    """
+
+    def __init__(self, title: str, process_id: int, exit_status: int) -> None:
+        super().__init__()
+        self.args: tuple[Any, ...] = (title, process_id, exit_status)  # not an errno, as OSError's
+        self.title = title
+        self.process_id = process_id
+        self.exit_status = exit_status
+
+    def __str__(self) -> str:
+        if self.exit_status >= 0:
+            end = f"ended with exit status {self.exit_status}"
+        else:
+            end = f"was killed by {_signal_name(-self.exit_status)}"
+        return f"the process {_plain(self.title)} (process {self.process_id}) {end}"
 
 
 class CallTimeoutError(AmpError, TimeoutError):
@@ -233,3 +269,10 @@ class UnknownRemoteError(RemoteAmpError):
 def _plain(text: str) -> str:
     """Show a text that a peer chose so that it breaks no log line and no terminal."""
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # those for real-time programs have no names
+        return f"signal {number}"

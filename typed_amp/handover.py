@@ -13,24 +13,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from typed_amp.box import ANSWER, COMMAND, ERROR
-from typed_amp.errors import CallTimeoutError, StartTLSError
-from typed_amp.tls import begin_tls, check_context, feed_protocol
+from typed_amp.box import ANSWER, ASK, COMMAND, ERROR
+from typed_amp.errors import CallTimeoutError, EncodeError, StartTLSError
+from typed_amp.tls import begin_tls, check_context, check_in_the_clear, feed_protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from typed_amp.box import Box
     from typed_amp.command import Command
-    from typed_amp.connection import Connection
     from typed_amp.dialogue import Asked
+    from typed_amp.link import Link
+    from typed_amp.signature import Signature
     from typed_amp.transitions import StartTLS, SwitchProtocol
 
 __all__ = ["Handover"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+_HEAD_START: Final = 0.1
+"""How many seconds before its first TLS byte this side sends the answer that agrees to TLS.
+
+TLS's client speaks first. Twisted, if it is the server that asked, takes what arrives along with
+the answer for AMP and is stuck; so it gets the time to read the answer alone.
+"""
 
 _logger = logging.getLogger("typed_amp")
 
@@ -39,22 +49,21 @@ class Handover:
     """Changes what one connection speaks.
 
     Args:
-        connection: the connection. This class works on its inside.
+        link: the inside of the connection.
         is_server: whether TLS makes this side its server. As in Twisted, that is who was connected
             to, whoever asks for TLS.
         server_hostname: the name that was connected to, if any.
     """
 
-    def __init__(
-        self, connection: Connection[Any], *, is_server: bool, server_hostname: str | None
-    ) -> None:
-        self._connection = connection
+    def __init__(self, link: Link[Any], *, is_server: bool, server_hostname: str | None) -> None:
+        self._link = link
         self._is_server = is_server
         self._server_hostname = server_hostname
         self._tag: bytes | None = None
         """Of the ask behind which this side writes nothing more."""
         self._is_starting_tls = False
-        self._handshake: asyncio.Task[None] | None = None
+        self.asking: int = 0
+        """How many calls of this side wait for a change, or for their turn to ask for one."""
         self.asked: Asked | None = None
         """What the peer asked for, behind which the reader has stopped."""
 
@@ -63,7 +72,7 @@ class Handover:
     @property
     def until(self) -> Callable[[Box], bool] | None:
         """What the reader is to ask of each box, if one may come that it has to stop behind."""
-        if self._tag is None and not self._connection._router.has_transitions:
+        if self._tag is None and not self._link.router.has_transitions:
             return None
         return self._is_last
 
@@ -72,16 +81,12 @@ class Handover:
             return box[ANSWER] == self._tag
         if ERROR in box:
             return box[ERROR] == self._tag
-        return COMMAND in box and self._transition_of(box[COMMAND]) is not None
+        # Who wants no answer is given none, and so AMP goes on.
+        return COMMAND in box and ASK in box and self._transition_of(box[COMMAND]) is not None
 
     def _transition_of(self, name: bytes) -> type | None:
-        responder = self._connection._router.find(name)
+        responder = self._link.router.find(name)
         return None if responder is None else responder.signature.transition
-
-    def is_for_tls(self, asked: Asked) -> bool:
-        """Whether it is an ask for TLS, which must not wait: a peer that has asked for it keeps
-        the answers back that hooks may be waiting for."""
-        return asked is self.asked and self._transition_of(asked.name) is ssl.SSLContext
 
     # -- The side that is asked ----------------------------------------------------------------
 
@@ -89,9 +94,20 @@ class Handover:
         """The reader has stopped behind this ask."""
         self.asked = asked
         if self._tag is not None:
-            self._connection._fail(
+            self._link.fail(
                 StartTLSError("both sides asked for a change of protocol at the same time")
             )
+
+    def goes_first(self, asked: Asked) -> bool:
+        """Whether it is an ask that must not wait for hooks, nor for what waits for them.
+
+        A peer that has asked for TLS keeps the answers back that hooks may be waiting for.
+        """
+        return asked is self.asked and self._transition_of(asked.name) is ssl.SSLContext
+
+    def is_waited_for(self, asked: Asked) -> bool:
+        """Whether this side waits for answers that the peer keeps back until it has its own."""
+        return asked is self.asked and self._link.dialogue.pending > 0
 
     def check_state(self, answer: Any) -> None:
         """Refuse what the connection's state doesn't allow, before the peer is told anything.
@@ -99,8 +115,8 @@ class Handover:
         Raises:
             StartTLSError: it is encrypted already.
         """
-        if isinstance(answer, ssl.SSLContext) and self._connection._is_encrypted:
-            raise StartTLSError("the connection is encrypted already; TLS begins once")
+        if isinstance(answer, ssl.SSLContext):
+            check_in_the_clear(self._link.transport)
 
     def check_answer(self, answer: Any) -> None:
         """Refuse what a responder returned, before the peer is told anything.
@@ -111,30 +127,39 @@ class Handover:
         if isinstance(answer, ssl.SSLContext):
             self._check_context(answer, self._server_hostname)
 
-    def accept(self, answer: Any) -> None:
-        """Do what was agreed on; the answer that says so is the last that was written."""
-        connection = self._connection
-        if connection._is_shut:
+    async def accept(self, answer: Any) -> None:
+        """Do what was agreed on; the answer that says so is the last that was written.
+
+        Cancelling ends the connection.
+        """
+        link = self._link
+        if link.is_shut:
             return
-        connection._writer.lock()
+        link.writer.lock()
         if isinstance(answer, ssl.SSLContext):
-            self._handshake = connection._loop.create_task(self._follow(answer))
+            await self._follow(answer)
             return
         try:
             self._switch(answer)
         except Exception as error:
-            _logger.error("%r: the other protocol failed to begin", connection, exc_info=error)
+            _logger.error("%r: the other protocol failed to begin", link.connection, exc_info=error)
+
+    async def _follow(self, context: ssl.SSLContext) -> None:
+        try:
+            if not self._is_server:
+                await asyncio.sleep(_HEAD_START)
+            await self._shake_hands(context, self._server_hostname)
+        except (OSError, asyncio.CancelledError) as error:
+            reason = self._link.lost_cause or error
+            text = str(reason) or type(reason).__name__
+            _logger.warning("%r: the TLS handshake failed: %s", self._link.connection, text)
+            if not isinstance(error, OSError):
+                raise
 
     def refused(self) -> None:
         """The peer was refused: what follows is AMP."""
         self.asked = None
-        self._connection._loop.call_soon(self._connection._read_on)
-
-    async def _follow(self, context: ssl.SSLContext) -> None:
-        try:
-            await self._shake_hands(context, self._server_hostname)
-        except OSError as error:
-            _logger.warning("%r: the TLS handshake failed: %s", self._connection, error)
+        self._link.loop.call_soon(self._link.read_on)
 
     # -- The side that asks --------------------------------------------------------------------
 
@@ -146,6 +171,7 @@ class Handover:
         timeout: float | None,
     ) -> None:
         """Ask for TLS and begin it; see `Connection.start_tls`."""
+        signature = _signature_of(command, ssl.SSLContext)
         server_hostname = server_hostname or self._server_hostname
         if context is None:
             if self._is_server:
@@ -157,17 +183,15 @@ class Handover:
         if self._is_starting_tls:
             raise StartTLSError("TLS is beginning already")
         self._is_starting_tls = True
-        title = type(command).__amp_signature__().title
         try:
-            async with asyncio.timeout(timeout):
-                await self._ask(command)
+            async with self._limited(signature.title, timeout):
+                await self._ask(
+                    signature, command, partial(self._check_context, context, server_hostname)
+                )
                 try:
                     await self._shake_hands(context, server_hostname)
                 except OSError:
-                    raise self._connection._lost(title) from self._connection._lost_cause
-        except TimeoutError:
-            assert timeout is not None
-            raise CallTimeoutError(title, timeout) from None
+                    raise self._link.lost(signature.title) from self._link.lost_cause
         finally:
             self._is_starting_tls = False
 
@@ -175,93 +199,129 @@ class Handover:
         self, command: SwitchProtocol, protocol_factory: Callable[[], P], timeout: float | None
     ) -> tuple[asyncio.Transport, P]:
         """Ask for another protocol and hand over to it; see `Connection.switch_protocol`."""
-        title = type(command).__amp_signature__().title
+        signature = _signature_of(command, asyncio.BaseProtocol)
+        async with self._limited(signature.title, timeout):
+            await self._ask(signature, command)
+            try:
+                protocol = protocol_factory()
+            except BaseException as error:
+                self._link.fail(error)
+                raise
+            return self._switch(protocol), protocol
+
+    @asynccontextmanager
+    async def _limited(self, title: str, timeout: float | None) -> AsyncGenerator[None, None]:
+        """Bound the time of a change that this side asks for; closing waits for it."""
+        self.asking += 1
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
-                await self._ask(command)
+            async with limit:
+                yield
         except TimeoutError:
+            if not limit.expired():
+                raise
             assert timeout is not None
             raise CallTimeoutError(title, timeout) from None
-        try:
-            protocol = protocol_factory()
-        except BaseException as error:
-            self._connection._fail(error)
-            raise
-        return self._switch(protocol), protocol
+        finally:
+            self.asking -= 1
+            self._link.check_drained()
 
-    async def _ask(self, command: Command[Any]) -> None:
-        connection = self._connection
-        signature = type(command).__amp_signature__()
+    async def _ask(
+        self,
+        signature: Signature[Any, Any],
+        command: Command[Any],
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        link = self._link
+        await link.calls.turn(signature.title)
+        while link.writer.is_locked:  # by a change that the peer has asked for meanwhile
+            await link.calls.turn(signature.title)
+        if check is not None:
+            check()
         try:
-            box = await connection._calls.in_turn(
-                signature.title,
-                signature.head,
-                signature.arguments.encode,
-                command,
-                on_written=self._written,
+            box = await link.calls.ask_alone(
+                signature.title, signature.head, signature.arguments.encode, command, self._written
             )
         except BaseException as error:
-            if self._tag is not None:  # the peer may have begun, or may do so at any time
-                connection._fail(error)
+            if self._tag is not None and not link.is_shut:
+                # The peer may have begun, or may do so at any time.
+                link.fail(_cause(error))
             raise
         self._tag = None
-        if isinstance(box, dict) and ERROR in box:
-            connection._writer.unlock()
-            connection._read_on()
+        if ERROR in box:
+            link.writer.unlock()
+            link.read_on()
             raise signature.error_from(box)
-        if connection._is_shut:
-            raise connection._lost(signature.title)
+        if link.is_shut:
+            raise link.lost(signature.title)
 
-    def _written(self, tag: bytes | None) -> None:
+    def _written(self, tag: bytes) -> None:
         self._tag = tag
-        self._connection._writer.lock()
+        self._link.writer.lock()
 
     # -- Both sides ----------------------------------------------------------------------------
 
     def _check_context(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
         check_context(
-            self._connection._transport,
+            self._link.transport,
             context,
             is_server=self._is_server,
             server_hostname=server_hostname,
         )
 
     async def _shake_hands(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
-        connection = self._connection
-        transport = connection._transport
+        link = self._link
+        transport = link.transport
         try:
+            # What takes this side's place at the transport can't know that it is full.
+            await link.writer.wait_for_room()
+            if link.is_shut:
+                raise ConnectionAbortedError("it was closed before the TLS handshake")
             encrypted = await begin_tls(
                 transport,
                 transport.get_protocol(),
                 context,
                 is_server=self._is_server,
                 server_hostname=server_hostname,
-                received=connection._reader.take_rest(),
+                received=link.reader.take_rest(),
             )
         except BaseException as error:
             transport.abort()
-            connection._ended(error)  # nobody else tells it: TLS was the transport's protocol
+            link.ended(_cause(error))  # nobody else tells it
             raise
         self.asked = None
-        connection._encrypted(encrypted)
+        link.encrypted(encrypted)
 
     def _switch(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
-        connection = self._connection
-        transport = connection._transport
-        rest = connection._reader.take_rest()
-        is_full = connection._writer.is_full
-        connection._switched()
+        link = self._link
+        transport = link.transport
+        rest = link.reader.take_rest()
+        is_full = link.writer.is_full
+        link.switched()
         try:
             transport.set_write_buffer_limits()
             transport.set_protocol(protocol)
+            transport.resume_reading()  # first, so that the protocol may pause it
             protocol.connection_made(transport)
             if is_full:
                 protocol.pause_writing()
             if rest:
                 feed_protocol(protocol, rest)
-            if not transport.is_closing():
-                transport.resume_reading()
         except BaseException:
             transport.abort()
             raise
         return transport
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Say of a change that was given up why its connection ended."""
+    if isinstance(error, asyncio.CancelledError):
+        return ConnectionAbortedError("this side gave up waiting for a change of protocol")
+    return error
+
+
+def _signature_of(command: Command[Any], transition: type) -> Signature[Any, Any]:
+    signature = type(command).__amp_signature__()
+    if signature.transition is not transition:
+        raise EncodeError(f"{signature.title} is no command for this")
+    return signature

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from typed_amp.box import COMMAND, END_OF_BOX, RESERVED_KEYS, encode_pairs
+from typed_amp.box import COMMAND, END_OF_BOX, ERROR_CODE, RESERVED_KEYS, encode_pairs
 from typed_amp.descriptors import refuse_to_attach
 from typed_amp.errors import EncodeError, RemoteAmpError
 from typed_amp.plan import Plan
@@ -27,9 +27,13 @@ def raw_head(name: str | bytes) -> bytes:
     """Write the pair with a command's name.
 
     Raises:
-        TooLongError: the name is.
+        EncodeError: it is no text that UTF-8 can carry, and no bytes.
+        TooLongError: it is too long.
     """
-    return encode_pairs({COMMAND: name.encode() if isinstance(name, str) else name})
+    try:
+        return encode_pairs({COMMAND: name.encode() if isinstance(name, str) else name})
+    except (TypeError, AttributeError, UnicodeEncodeError) as error:
+        raise EncodeError("a command's name is a text without surrogates, or bytes") from error
 
 
 def encode_raw(box: Mapping[bytes, bytes], head: bytes) -> bytes:
@@ -62,11 +66,12 @@ class RawSignature(Signature[Any, Any]):
 
     def declared(self, error: BaseException) -> DeclaredError | None:
         if isinstance(error, RemoteAmpError):
-            return DeclaredError(error.code.encode("utf-8", "surrogateescape"), is_fatal=False)
+            return DeclaredError(error.code.encode("utf-8", "backslashreplace"), is_fatal=False)
         return None
 
     def error_parts(self, error: BaseException) -> tuple[str, bytes]:
         assert isinstance(error, RemoteAmpError)
+        encode_pairs({ERROR_CODE: error.code.encode("utf-8", "backslashreplace")})  # if it fits
         return error.description, encode_raw(error.fields, b"")[: -len(END_OF_BOX)]
 
 

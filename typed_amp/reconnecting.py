@@ -22,13 +22,13 @@ from typing import (
     overload,
 )
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
 from typed_amp.addresses import checked_address, shown
 from typed_amp.backoff import Backoff
 from typed_amp.box import printable
 from typed_amp.client import connect, connect_unix
-from typed_amp.connection import DRAIN_TIMEOUT
+from typed_amp.options import check_options
 from typed_amp.resending import Resending
 from typed_amp.upkeep import Upkeep
 
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
     from types import TracebackType
 
-    from typed_amp.box import Box, Limits
+    from typed_amp.box import Box
     from typed_amp.client_state import ClientState
     from typed_amp.command import Command
     from typed_amp.connection import Connection
     from typed_amp.opening import Opening
+    from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
     from typed_amp.upkeep import Address
 
@@ -101,8 +102,7 @@ class Client(Generic[S]):
         connect_timeout: float | None = CONNECT_TIMEOUT,
         ssl: tls.SSLContext | bool | None = None,
         server_hostname: str | None = None,
-        limits: Limits | None = None,
-        drain_timeout: float = DRAIN_TIMEOUT,
+        **options: Unpack[ConnectionOptions],
     ) -> None: ...
 
     @overload
@@ -122,8 +122,7 @@ class Client(Generic[S]):
         connect_timeout: float | None = CONNECT_TIMEOUT,
         ssl: tls.SSLContext | bool | None = None,
         server_hostname: str | None = None,
-        limits: Limits | None = None,
-        drain_timeout: float = DRAIN_TIMEOUT,
+        **options: Unpack[ConnectionOptions],
     ) -> None: ...
 
     def __init__(
@@ -142,8 +141,7 @@ class Client(Generic[S]):
         connect_timeout: float | None = CONNECT_TIMEOUT,
         ssl: tls.SSLContext | bool | None = None,
         server_hostname: str | None = None,
-        limits: Limits | None = None,
-        drain_timeout: float = DRAIN_TIMEOUT,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
         """Say where to connect, and how; nothing is opened yet.
 
@@ -170,13 +168,13 @@ class Client(Generic[S]):
                 included.
             ssl: as for `connect`; for Unix sockets too, if there are any.
             server_hostname: as for `connect`; needed with `ssl` for Unix sockets.
-            limits: as for `connect`.
-            drain_timeout: as for `connect`.
+            options: see `ConnectionOptions`; for each connection.
 
         Raises:
-            TypeError: an address is none.
+            TypeError: an address is none, or there is no such option.
             ValueError: there is no address, a host has no port, or an option makes no sense.
         """
+        check_options(options)
         if port is not None:
             addresses = [checked_address((address, port))]
         elif isinstance(address, (str, os.PathLike)) or _is_pair(address):
@@ -209,17 +207,15 @@ class Client(Generic[S]):
                     where,
                     router=given,
                     ssl=tls.create_default_context() if ssl is True else ssl or None,
-                    server_hostname=server_hostname if ssl else None,
-                    limits=limits,
-                    drain_timeout=drain_timeout,
+                    server_hostname=server_hostname,
+                    **options,
                 )
             return connect(
                 *where,
                 router=given,
                 ssl=ssl,
                 server_hostname=server_hostname,
-                limits=limits,
-                drain_timeout=drain_timeout,
+                **options,
             )
 
         self._upkeep: Upkeep[S] = Upkeep(

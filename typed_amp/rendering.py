@@ -123,7 +123,7 @@ def meaning_as_json(meaning: Meaning, file: str) -> str:
         line["problem"] = meaning.problem
     typed = [entry for entry in meaning.entries if entry.is_typed]
     if typed:
-        line["fields"] = {entry.name: _plain(entry.value) for entry in typed}
+        line["fields"] = {entry.name: _plain_whole(entry.value) for entry in typed}
     line["pairs"] = [
         {"key": entry.name, "offset": entry.offset, "value": _plain(entry.value)}
         for entry in meaning.entries
@@ -146,6 +146,14 @@ def fault_as_json(fault: Fault, file: str) -> str:
     if fault.missing is not None:
         line["missing"] = fault.missing
     return json.dumps(line)
+
+
+def _plain_whole(value: Any) -> Any:
+    """As `_plain`, for a value that a peer may have nested as deep as it can be read."""
+    try:
+        return _plain(value)
+    except RecursionError:
+        return "<nested too deep to be shown>"
 
 
 def _plain(value: Any) -> Any:

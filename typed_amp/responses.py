@@ -112,11 +112,21 @@ class Responses(Generic[S]):
             self._held_bytes -= _size(asked)
             self._take_now(asked)
 
+    def check_held(self) -> None:
+        """Take up what waits if what it waits for waits for it.
+
+        A hook may wait for an answer that the peer keeps back until it may speak another protocol.
+        """
+        if self._held and self._handover.is_waited_for(self._held[-1]):
+            self.release()
+            self._is_holding = True
+
     def take(self, asked: Asked) -> None:
         """Answer an ask: now, if it can't be carried out, or when its responder is done."""
-        if (self._is_holding or self._held) and not self._handover.is_for_tls(asked):
+        if (self._is_holding or self._held) and not self._handover.goes_first(asked):
             self._held.append(asked)
             self._held_bytes += _size(asked)
+            self.check_held()
             return
         self._take_now(asked)
 
@@ -161,11 +171,11 @@ class Responses(Generic[S]):
 
         Args:
             unheard_only: only those whose answer somebody waited for, now that nobody does. Where
-                no answer was asked for, nobody stopped waiting for one.
+                no answer was asked for, nobody stopped waiting for one; nor where it was given.
         """
         self._is_cancelling = True
         for asked, task in list(self._tasks.items()):
-            if unheard_only and asked.tag is None:
+            if unheard_only and (asked.tag is None or asked.is_answered):
                 continue
             if task is None:
                 self._doomed.add(asked)  # it is in its first step, further up this very stack
@@ -210,8 +220,10 @@ class Responses(Generic[S]):
             if self._dialogue.answered(asked):
                 self._reply(data)
                 if signature.transition is not None:
-                    self._done(asked)
-                    self._handover.accept(answer)
+                    try:
+                        await self._handover.accept(answer)
+                    finally:
+                        self._done(asked)
                     return
         self._done(asked)
 
@@ -231,9 +243,11 @@ class Responses(Generic[S]):
 
     def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         declared = responder.signature.declared(error)
+        is_expected = isinstance(error, asyncio.CancelledError) and self._is_cancelling
+        # What is declared is the business of who asked, unless he is told nothing of it.
+        if (declared is None or asked.tag is None) and not is_expected:
+            self._log_failure(asked, error)
         if declared is None:
-            if not (isinstance(error, asyncio.CancelledError) and self._is_cancelling):
-                self._log_failure(asked, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
             return
         try:

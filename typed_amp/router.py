@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionHook", "Responder", "ResponderDecorator", "Router"]
 
 C = TypeVar("C")
-C_contra = TypeVar("C_contra", contravariant=True)
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S", default=None)
-T = TypeVar("T")
 
 
 class ConnectionHook(Protocol[S]):

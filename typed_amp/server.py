@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Self, cast
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
 from typed_amp.addresses import address_of, shown
-from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.connection import Connection
+from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
+from typed_amp.options import check_options
 from typed_amp.unix_socket import UnixTakeover
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from types import TracebackType
 
-    from typed_amp.box import Limits
+    from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
 __all__ = ["Server", "run", "serve", "serve_unix"]
@@ -44,10 +46,10 @@ class Server(Generic[S, A]):
     Made by `serve` and `serve_unix`, never by hand. `async with` closes it at the end.
     """
 
-    def __init__(self, router: Router[S], *, limits: Limits | None, drain_timeout: float) -> None:
+    def __init__(self, router: Router[S], **options: Unpack[ConnectionOptions]) -> None:
+        check_options(options)
         self._router = router
-        self._limits = limits
-        self._drain_timeout = drain_timeout
+        self._options = options
         self._connections: set[Connection[S]] = set()
         self._listener: asyncio.Server
         self._addresses: tuple[A, ...] = ()
@@ -126,13 +128,12 @@ class Server(Generic[S, A]):
     def _new_protocol(self) -> asyncio.Protocol:
         connection: Connection[S] = Connection(
             self._router,
-            limits=self._limits,
-            drain_timeout=self._drain_timeout,
             is_server=True,
             on_opened=self._opened,
             on_ended=self._ended,
+            **self._options,
         )
-        return ConnectionProtocol(connection)
+        return LinkProtocol(connection)
 
     def _opened(self, connection: Connection[S]) -> None:
         self._connections.add(connection)
@@ -180,8 +181,7 @@ def serve(
     port: int,
     *,
     ssl: SSLContext | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Server[S]]:
     """Serve a router over TCP: `await serve(...)` or `async with serve(...)`.
 
@@ -193,15 +193,14 @@ def serve(
         port: the port; 0 takes a free one, see `Server.addresses`.
         ssl: a server's context for TLS. With `verify_mode = ssl.CERT_REQUIRED` clients must show a
             certificate, see `Connection.peer_certificate`.
-        limits: how much each peer can make this side hold.
-        drain_timeout: seconds that responders may go on when the server is closed.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: the address is in use, or is none of this machine's.
     """
 
     async def open_server() -> Server[S]:
-        server: Server[S] = Server(router, limits=limits, drain_timeout=drain_timeout)
+        server: Server[S] = Server(router, **options)
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(
             server._new_protocol, host, port, ssl=ssl, start_serving=False
@@ -216,8 +215,7 @@ def serve_unix(
     path: str | os.PathLike[str],
     *,
     ssl: SSLContext | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> Opening[Server[S, str]]:
     """Serve a router over a Unix socket. Everything else is as with `serve`.
 
@@ -228,15 +226,14 @@ def serve_unix(
         router: answers what clients ask.
         path: where to make the socket; about 100 bytes at the most, by the system's rule.
         ssl: a server's context for TLS.
-        limits: how much each peer can make this side hold.
-        drain_timeout: seconds that responders may go on when the server is closed.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: there is something at the path that is no socket, or it can't be made there.
     """
 
     async def open_server() -> Server[S, str]:
-        server: Server[S, str] = Server(router, limits=limits, drain_timeout=drain_timeout)
+        server: Server[S, str] = Server(router, **options)
         loop = asyncio.get_running_loop()
         new_protocol: Callable[[], asyncio.Protocol] = server._new_protocol
         if ssl is None:
@@ -253,8 +250,7 @@ def run(
     port: int,
     *,
     ssl: SSLContext | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> None:
     """Serve a router over TCP until SIGINT or SIGTERM, then close it decently.
 
@@ -267,8 +263,7 @@ def run(
         host: as for `serve`.
         port: as for `serve`.
         ssl: as for `serve`.
-        limits: as for `serve`.
-        drain_timeout: as for `serve`.
+        options: see `ConnectionOptions`.
 
     Raises:
         OSError: as `serve`.
@@ -276,9 +271,7 @@ def run(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with serve(
-            router, host, port, ssl=ssl, limits=limits, drain_timeout=drain_timeout
-        ) as server:
+        async with serve(router, host, port, ssl=ssl, **options) as server:
             is_stopping = False
 
             def stop() -> None:

@@ -11,17 +11,18 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
-from typed_amp.connection import DRAIN_TIMEOUT, Connection, ConnectionProtocol
+from typed_amp.connection import Connection
 from typed_amp.descriptors import close_descriptors
+from typed_amp.link import LinkProtocol
 from typed_amp.tls import feed_protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from contextlib import AbstractAsyncContextManager
 
-    from typed_amp.box import Limits
+    from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
 __all__ = ["MemoryTransport", "connection_pair"]
@@ -35,8 +36,7 @@ def connection_pair(
     router: Router[S],
     *,
     client_router: None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> AbstractAsyncContextManager[tuple[Connection[None], Connection[S]]]: ...
 
 
@@ -45,8 +45,7 @@ def connection_pair(
     router: Router[S],
     *,
     client_router: Router[T],
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> AbstractAsyncContextManager[tuple[Connection[T], Connection[S]]]: ...
 
 
@@ -54,8 +53,7 @@ def connection_pair(
     router: Router[S],
     *,
     client_router: Router[T] | None = None,
-    limits: Limits | None = None,
-    drain_timeout: float = DRAIN_TIMEOUT,
+    **options: Unpack[ConnectionOptions],
 ) -> AbstractAsyncContextManager[tuple[Connection[T], Connection[S]]]:
     """Join two connections; both are closed at the end.
 
@@ -67,8 +65,7 @@ def connection_pair(
     Args:
         router: answers what the first of the two, the client, calls.
         client_router: answers what the second, the server, calls.
-        limits: how much each can make the other hold.
-        drain_timeout: seconds that responders may go on when their connection is closed.
+        options: see `ConnectionOptions`.
 
     Returns:
         A context manager that gives the client's end and the server's.
@@ -76,24 +73,23 @@ def connection_pair(
     Raises:
         ConnectionLostError: a hook of `Router.on_connect` failed.
     """
-    return _connection_pair(router, client_router, limits, drain_timeout)
+    return _connection_pair(router, client_router, **options)
 
 
 @asynccontextmanager
 async def _connection_pair(
     router: Router[S],
     client_router: Router[T] | None,
-    limits: Limits | None,
-    drain_timeout: float,
+    **options: Unpack[ConnectionOptions],
 ) -> AsyncGenerator[tuple[Connection[T], Connection[S]], None]:
-    client = Connection(client_router, limits=limits, drain_timeout=drain_timeout)
-    server = Connection(router, limits=limits, drain_timeout=drain_timeout, is_server=True)
+    client = Connection(client_router, **options)
+    server = Connection(router, is_server=True, **options)
     transports = MemoryTransport(client), MemoryTransport(server)
     for transport, peer in zip(transports, reversed(transports), strict=True):
         transport.join(peer)
     async with client, server:
-        await client._greeted()
-        await server._greeted()
+        await client._link.greeted()
+        await server._link.greeted()
         yield client, server
 
 
@@ -113,7 +109,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self, connection: Connection[Any]) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._protocol: asyncio.BaseProtocol = ConnectionProtocol(connection)
+        self._protocol: asyncio.BaseProtocol = LinkProtocol(connection)
         self._peer: MemoryTransport
         self._buffer = bytearray()
         self._descriptors: list[int] = []
@@ -200,13 +196,17 @@ class MemoryTransport(asyncio.Transport):
             self._loop.call_soon(self._deliver)
 
     def abort(self) -> None:
+        self._force_close(None)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        # What asyncio's TLS calls when it fails.
         self._buffer.clear()
         self._is_closing = True
-        self._loop.call_soon(self._lose)
+        self._loop.call_soon(self._lose, error)
 
-    def _lose(self) -> None:
+    def _lose(self, error: Any = None) -> None:
         for end in (self, self._peer):
             if not end._is_lost:
                 close_descriptors(end._descriptors)
                 end._is_lost = end._is_closing = True
-                end._protocol.connection_lost(None)
+                end._protocol.connection_lost(error if end is self else None)

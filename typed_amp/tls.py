@@ -13,7 +13,17 @@ from typing import Any, cast
 
 from typed_amp.errors import StartTLSError
 
-__all__ = ["begin_tls", "check_context", "feed_protocol"]
+__all__ = ["begin_tls", "check_context", "check_in_the_clear", "feed_protocol"]
+
+
+def check_in_the_clear(transport: asyncio.Transport) -> None:
+    """Refuse TLS within TLS.
+
+    Raises:
+        StartTLSError: the transport is encrypted.
+    """
+    if transport.get_extra_info("ssl_object") is not None:
+        raise StartTLSError("the connection is encrypted already; TLS begins once")
 
 
 def check_context(
@@ -34,10 +44,8 @@ def check_context(
     Raises:
         StartTLSError: it can't.
     """
-    if transport.get_extra_info("ssl_object") is not None:
-        raise StartTLSError("the connection is encrypted already; TLS begins once")
-    is_ours = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
-    if is_ours and not getattr(transport, "_start_tls_compatible", False):
+    check_in_the_clear(transport)
+    if not (getattr(transport, "_start_tls_compatible", False) or _is_of_another_loop(transport)):
         raise StartTLSError(f"{type(transport).__name__} can't carry TLS")
     wrong = ssl.PROTOCOL_TLS_CLIENT if is_server else ssl.PROTOCOL_TLS_SERVER
     if context.protocol == wrong:
@@ -50,6 +58,21 @@ def check_context(
         raise StartTLSError(
             "the context checks the server's name, which nobody has said; give server_hostname="
         )
+    try:
+        context.wrap_bio(
+            ssl.MemoryBIO(),
+            ssl.MemoryBIO(),
+            server_side=is_server,
+            server_hostname=None if is_server else server_hostname,
+        )
+    except (ssl.SSLError, ValueError) as error:
+        raise StartTLSError(f"no handshake can begin with this: {error}") from error
+
+
+def _is_of_another_loop(transport: asyncio.Transport) -> bool:
+    """Whether it belongs to a loop that isn't asyncio's own, such as uvloop's."""
+    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    return loop != "asyncio" and type(transport).__module__.partition(".")[0] == loop
 
 
 async def begin_tls(
@@ -84,22 +107,27 @@ async def begin_tls(
         # asyncio's way works for whatever transport says so, ours among them. Other loops know
         # their own transports alone, and those don't say.
         start_tls = partial(asyncio.BaseEventLoop.start_tls, cast("asyncio.BaseEventLoop", loop))
-    handshake = loop.create_task(
-        start_tls(
+
+    async def shake_hands() -> asyncio.Transport | None:
+        if transport.is_closing():  # nobody would tell TLS, which waits a minute then
+            raise ConnectionResetError("the connection was lost before the TLS handshake")
+        return await start_tls(
             transport,
             protocol,
             context,
             server_side=is_server,
             server_hostname=None if is_server else server_hostname,
         )
-    )
+
+    # Not by the loop's factory of tasks: the order of the turns is counted on below.
+    handshake = asyncio.Task(shake_hands(), loop=loop)
     if received:
         # The task's first step puts TLS in the protocol's place, and lets it begin in the turn
         # after that. Reading begins then as well, so there it is the turn of what came before.
         loop.call_soon(loop.call_soon, _feed_handshake, transport, received)
     encrypted: asyncio.Transport | None = await handshake
-    if encrypted is None or transport.is_closing():  # a loss is not always told
-        transport.abort()
+    # A loss before the end of the handshake is told to nobody, and not by all loops alike.
+    if encrypted is None or encrypted.get_extra_info("ssl_object") is None:
         raise ConnectionResetError("the connection was lost during the TLS handshake")
     return encrypted
 

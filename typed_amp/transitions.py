@@ -30,6 +30,9 @@ class StartTLS(Command, errors={StartTLSError: "TLS_ERROR"}):
         async def start_tls(command: StartTLS) -> ssl.SSLContext:
             return server_context
 
+    It runs at once, also while hooks of `on_connect` go on. Nothing is read until it is done, so it
+    isn't told when the peer goes.
+
     A router that has no responder for it refuses, unlike Twisted's, which begins with a certificate
     made on the spot that nobody can verify. A responder may raise `StartTLSError` to refuse.
     Subclasses may have fields.

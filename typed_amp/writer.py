@@ -38,11 +38,13 @@ class BoxWriter:
         """Whether the transport has no room."""
         self.is_choked: bool = False
         """Whether answers pile up, since they were written to a full transport. Asks don't."""
-        self._is_locked = False
+        self.is_locked: bool = False
+        """Whether nothing may be written for now; see `lock`."""
+        self._room: asyncio.Future[None] | None = None
 
     def write_answer(self, box: bytes) -> None:
         """Take a box now, whether there is room or not."""
-        if self.is_full or (self._is_locked and self._size > HIGH_WATER):
+        if self.is_full or (self.is_locked and self._size > HIGH_WATER):
             self.is_choked = True
         self.write(box)
 
@@ -68,7 +70,7 @@ class BoxWriter:
         Returns:
             Whether it was taken now.
         """
-        if self.is_full or self._held or self._is_locked:
+        if self.is_full or self._held or self.is_locked:
             self._held[key] = box, on_written
             return False
         self.write(box)
@@ -80,11 +82,17 @@ class BoxWriter:
 
     def flush(self) -> None:
         """Hand all that was taken to the transport."""
-        if self._boxes and not self._is_locked:
+        if self._boxes and not self.is_locked:
             data = b"".join(self._boxes)
             self._boxes.clear()
             self._size = 0
             self._transport.write(data)
+
+    async def wait_for_room(self) -> None:
+        """Wait until the transport isn't full any more, or is gone. One at a time may wait."""
+        if self.is_full:
+            self._room = self._loop.create_future()
+            await self._room
 
     def pause(self) -> None:
         """The transport is full."""
@@ -94,7 +102,8 @@ class BoxWriter:
         """The transport has room again: take what was held back, as long as there is."""
         self.is_full = False
         self.is_choked = False
-        while self._held and not (self.is_full or self._is_locked):
+        self._wake()
+        while self._held and not (self.is_full or self.is_locked):
             key = next(iter(self._held))
             box, on_written = self._held.pop(key)
             self.write(box)
@@ -104,7 +113,7 @@ class BoxWriter:
     def lock(self) -> None:
         """Write nothing more behind what was taken by now, until `unlock`."""
         self.flush()
-        self._is_locked = True
+        self.is_locked = True
 
     def unlock(self, transport: asyncio.WriteTransport | None = None) -> None:
         """Write what was taken meanwhile.
@@ -112,7 +121,7 @@ class BoxWriter:
         Args:
             transport: where to write from now on, if that has changed.
         """
-        self._is_locked = False
+        self.is_locked = False
         if transport is not None:
             transport.set_write_buffer_limits(high=HIGH_WATER)
             self._transport = transport
@@ -126,3 +135,8 @@ class BoxWriter:
         self._boxes.clear()
         self._size = 0
         self._held.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from typed_amp import Command, CommandError, Json
+from typed_amp import Command, CommandError, Json, Large
 
 
 class RepeatResult(BaseModel):
@@ -100,3 +100,11 @@ class Order(Command[Invoice]):
     at: datetime
     labels: Annotated[dict[str, list[int]], Json()]
     coupon: str | None = None
+
+
+class Counted(BaseModel):
+    words: int
+
+
+class CountWords(Command[Counted]):
+    text: Annotated[str, Large()]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typed_amp import Box
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN, MAGENTA = "1", "2", "31", "32", "33", "36", "35"
+LONGEST_VALUE = 1_000
 INDENT = "    "
 PEER_COLUMNS = 20
 
@@ -144,6 +145,8 @@ class _Lines(io.TextIOBase):
 
 def show_value(value: bytes) -> str:
     """Show a value: text as it is, boxes and lists within it as such, anything else escaped."""
+    if len(value) > LONGEST_VALUE:
+        return f"{show_value(value[:20])}... ({len(value):,} bytes)"
     if value.isascii() and value.decode().isprintable():
         text = value.decode()
         return text if text and " " not in text else repr(text)

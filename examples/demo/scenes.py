@@ -19,6 +19,8 @@ from examples.demo.commands import (
     Audit,
     Buy,
     Cook,
+    Counted,
+    CountWords,
     Heard,
     Invoice,
     Item,
@@ -241,6 +243,26 @@ async def rich(connection: Connection) -> None:
     print(f"{invoice.total} are due on {invoice.due}")
 
 
+async def large(connection: Connection) -> None:
+    """A value longer than AMP's values
+
+    A value has at most 65,535 bytes: its length is written in two. A field marked Large() is cut
+    into slices, each under a key of its own, as other AMP programs do it.
+    """
+    text = "nothing new under the sun " * 6_000
+    counted = await connection.call(CountWords(text=text))
+    print(f"{counted.words} words")
+
+
+async def raw(connection: Connection) -> None:
+    """A box as it is
+
+    Proxies and tools need no class for a command: its name and its pairs will do.
+    """
+    box = {b"text": b"abc", b"times": b"2"}
+    print(await connection.call_box("Repeat", box))
+
+
 SCENES = [
     Scene(plain, commands=(RepeatResult, Repeat), responders=(server.repeat,)),
     Scene(remote),
@@ -254,4 +276,6 @@ SCENES = [
     Scene(server_calls, responders=(server.cook,), own=(progress,)),
     Scene(one_to_another, responders=(server.say,), own=(heard,), clients=2),
     Scene(rich, commands=(Item, Order, Invoice)),
+    Scene(large, commands=(Counted, CountWords)),
+    Scene(raw),
 ]

@@ -12,6 +12,8 @@ from examples.demo.commands import (
     Audit,
     Buy,
     Cook,
+    Counted,
+    CountWords,
     Heard,
     Invoice,
     Join,
@@ -100,6 +102,11 @@ async def say(command: Say, connection: Connection[Session]) -> Reached:
 async def order(command: Order) -> Invoice:
     total = sum((item.price * item.count for item in command.items), Decimal())
     return Invoice(total=total, due=command.at.date() + timedelta(days=30))
+
+
+@router.responder(CountWords)
+async def count_words(command: CountWords) -> Counted:
+    return Counted(words=len(command.text.split()))
 
 
 class OneLine(logging.Formatter):

@@ -9,7 +9,7 @@ from typing import Annotated, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from typed_amp import Command, CommandError, Descriptor, Key, Large
+from typed_amp import Command, CommandError, Descriptor, Key, Large, SwitchProtocol
 
 T = TypeVar("T")
 
@@ -228,6 +228,23 @@ class Subscribe(Command):
     """Answered at once; so many notes follow."""
 
     lines: int
+
+
+class PrepareTLS(Command):
+    """What Twisted is to use when it is asked for TLS: names of files, or nothing."""
+
+    certificate: str = ""
+    authority: str = ""
+
+
+class BeginTLS(PrepareTLS):
+    """Answered at once; then Twisted asks for TLS itself."""
+
+
+class SwitchToShouting(SwitchProtocol, errors={RefusedError: "REFUSED"}):
+    """Its responder agrees, or fails as it is told to."""
+
+    outcome: str
 
 
 class Introduce(Command[Answer[str]]):

@@ -20,6 +20,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     directory = tmp_path_factory.mktemp("interop")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(directory / "authority.pem")
+    trustme.CA().cert_pem.write_to_path(directory / "stranger.pem")
     for name in ("server", "client"):
         certificate = authority.issue_cert("localhost", common_name=name)
         certificate.private_key_and_cert_chain_pem.write_to_path(directory / f"{name}.pem")

@@ -75,6 +75,19 @@ class Certificates:
 
     directory: Path
 
+    def for_start_tls(
+        self, purpose: ssl.Purpose, certificate: str, authority: str
+    ) -> ssl.SSLContext:
+        """Make a context that shows a certificate and verifies by an authority, or doesn't."""
+        context = ssl.create_default_context(purpose)
+        context.check_hostname = bool(authority) and purpose is ssl.Purpose.SERVER_AUTH
+        context.verify_mode = ssl.CERT_REQUIRED if authority else ssl.CERT_NONE
+        if certificate:
+            context.load_cert_chain(self.directory / f"{certificate}.pem")
+        if authority:
+            context.load_verify_locations(self.directory / f"{authority}.pem")
+        return context
+
     def server_context(self, *, mutual: bool = False) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.directory / "server.pem")

@@ -7,11 +7,13 @@ from __future__ import annotations
 import asyncio
 import struct
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, create_model
 from twisted.internet.testing import StringTransport
 from twisted.protocols import amp
 
@@ -26,7 +28,9 @@ from tests.interop.kinds import (
 )
 from tests.interop.peers import router
 from tests.interop.values import described
+from tests.twisted_tests import LISTS
 from typed_amp import BoxReader, Command, TooLongError, connect, serve
+from typed_amp.planning import plan_for
 
 unhurried = settings(deadline=None, max_examples=50)
 
@@ -52,6 +56,27 @@ def test_value(kind: str, data: st.DataObject) -> None:
 def test_datetime_whose_offset_has_seconds(moment: datetime) -> None:
     both = ONE_ARGUMENT["datetime"]
     assert both.we_write({"value": moment}) == both.twisted_writes({"value": moment})
+
+
+ELEMENTS: dict[Any, Any] = {
+    amp.String: bytes,
+    amp.Integer: int,
+    amp.Unicode: str,
+    amp.Decimal: Decimal,
+    amp.DateTime: datetime,
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_lists_that_twisted_tests_itself_by(case: Any) -> None:
+    annotation: Any = list[ELEMENTS[type(case.elementType)]]
+    fields: Any = dict.fromkeys(case.objects, (annotation, ...))
+    config = ConfigDict(allow_inf_nan=True)
+    lists: type[BaseModel] = create_model("Lists", __config__=config, **fields)
+    plan = plan_for(lists)
+    written = plan.encode(lists(**case.objects), b"")
+    assert box_of(written) == case.strings
+    assert described(plan.decode(dict(case.strings))) == described(case.objects)
 
 
 SORTED = BothCommands(**dict(sorted(SCALARS.items())))

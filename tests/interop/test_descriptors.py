@@ -12,16 +12,16 @@ import pytest
 from tests.interop import commands
 from tests.interop.conftest import OurServer
 from tests.interop.peers import Session, TwistedProcess
-from tests.open_files import Pipe, new_pipe, nothing_left_open
+from tests.pipes import Pipe, new_pipe
 from typed_amp import Connection
 
-__all__ = ["new_pipe", "nothing_left_open"]
+__all__ = ["new_pipe"]
 
 NewPipe = Callable[[], Pipe]
 
 pytestmark = [
     pytest.mark.parametrize("transport", ["unix"], indirect=True),
-    pytest.mark.usefixtures("nothing_left_open"),
+    pytest.mark.usefixtures("nothing_left"),
 ]
 
 

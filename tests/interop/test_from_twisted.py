@@ -18,8 +18,8 @@ from tests.interop import twisted_commands
 from tests.interop.peers import ROOT, Session, TwistedProcess
 from tests.interop.samples import SAMPLES
 from tests.interop.values import CASES, described
-from tests.open_files import Pipe, new_pipe
 from tests.peers import HOST, port_of
+from tests.pipes import Pipe, new_pipe
 from tests.programs import output_of, program
 from typed_amp import Command, Connection, Router, connect, connect_unix, serve
 from typed_amp.from_twisted import convert

@@ -190,6 +190,19 @@ class Subscribe(amp.Command):
     arguments = [(b"lines", amp.Integer())]
 
 
+class PrepareTLS(amp.Command):
+    arguments = [(b"certificate", amp.Unicode()), (b"authority", amp.Unicode())]
+
+
+class BeginTLS(amp.Command):
+    arguments = [(b"certificate", amp.Unicode()), (b"authority", amp.Unicode())]
+
+
+class SwitchToShouting(amp.ProtocolSwitchCommand):
+    arguments = [(b"outcome", amp.Unicode())]
+    errors = {RefusedError: b"REFUSED"}
+
+
 class Introduce(amp.Command):
     response = [(b"value", amp.Unicode())]
 

@@ -25,7 +25,7 @@ from twisted.internet import endpoints as twisted_endpoints
 from twisted.internet import reactor as twisted_reactor
 from twisted.internet import ssl as twisted_ssl
 from twisted.internet import stdio as twisted_stdio
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols import amp
 from twisted.protocols.basic import LineReceiver
 from twisted.python.filepath import FilePath
@@ -40,11 +40,35 @@ ssl: Any = twisted_ssl
 stdio: Any = twisted_stdio
 
 
+class Shouting(Protocol):
+    """What follows AMP: greets, and says everything again in capitals."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.enough: Any = defer.Deferred()
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"twisted is here\n")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        for line in data.splitlines(keepends=True):
+            if not line.isupper():
+                self.transport.write(line.upper())
+        if b"TWISTED IS HERE\n" in self.received and not self.enough.called:
+            self.enough.callback(None)
+
+
 class Peer(amp.AMP):
     """Either end of a connection."""
 
+    directory: Path
+
     def __init__(self) -> None:
         super().__init__()
+        self.tls: dict[str, Any] = {}
         self.notes: list[str] = []
         self.gathered: list[tuple[int, Any]] = []
         self.lost: Any = defer.Deferred()
@@ -125,6 +149,37 @@ class Peer(amp.AMP):
             return {"value": 1}
         answer = await self.callRemote(commands.Bounce, left=left - 1)
         return {"value": answer["value"] + 1}
+
+    @commands.PrepareTLS.responder
+    def prepare_tls(self, certificate: str, authority: str) -> dict[str, Any]:
+        self.tls = tls_options(self.directory, certificate, authority)
+        return {}
+
+    @amp.StartTLS.responder
+    def answer_tls(self) -> dict[str, Any]:
+        return self.tls
+
+    @commands.BeginTLS.responder
+    def begin_tls(self, certificate: str, authority: str) -> dict[str, Any]:
+        def begin() -> None:
+            options = tls_options(self.directory, certificate, authority)
+            # Its failure is the end of the connection, which both sides see.
+            self.callRemote(amp.StartTLS, **options).addErrback(lambda failure: None)
+
+        reactor.callLater(0, begin)
+        return {}
+
+    @commands.SwitchToShouting.responder
+    def switch(self, outcome: str) -> Any:
+        if outcome != "agreed":
+            raise (getattr(commands, outcome, None) or getattr(builtins, outcome))("no, é")
+        return Shouting()
+
+    def amp_REVERSE(self, box: Any) -> Any:
+        """A command by its name alone, as `callRemoteString` calls it."""
+        if b"text" not in box:
+            raise amp.RemoteAmpError(b"NO_TEXT", "there is nothing to reverse")
+        return amp.AmpBox(text=box[b"text"][::-1])
 
     @commands.WhoAmI.responder
     def who_am_i(self) -> dict[str, Any]:
@@ -227,6 +282,85 @@ async def read_file(peer: Peer, *, path: str) -> str:
     return os.fdopen(answer["descriptor"], "rb").read().decode()
 
 
+async def start_tls(peer: Peer, *, certificate: str, authority: str) -> Any:
+    """Begin TLS with calls under way before and after, and say who the other side is."""
+    value = b"x" * 60_000
+    before = [peer.callRemote(commands.EchoString, value=value) for _ in range(50)]
+    options = tls_options(peer.directory, certificate, authority)
+    beginning = peer.callRemote(amp.StartTLS, **options)
+    after = [peer.callRemote(commands.EchoString, value=value) for _ in range(50)]
+    for answer in (*before, *after):
+        answer.addErrback(lambda failure: None)
+    try:
+        await beginning
+        answers = await defer.gatherResults([*before, *after])
+        assert all(answer["value"] == value for answer in answers)
+        bounced = await peer.callRemote(commands.Bounce, left=9)
+        assert bounced["value"] == 10
+    except Exception as error:
+        await peer.lost
+        return {"error": type(error).__name__}
+    return {"encrypted": ssl_of(peer), "peer": subject_of(peer)}
+
+
+async def be_secured(peer: Peer, *, certificate: str, authority: str) -> Any:
+    """Only answer, a call for TLS too, until the other side ends the connection."""
+    peer.tls = tls_options(peer.directory, certificate, authority)
+    await peer.lost
+    return peer.notes
+
+
+async def switch(peer: Peer, *, outcome: str) -> Any:
+    """Switch to shouting; say what came then, or what came of it and whether AMP goes on."""
+    factory = ShoutingFactory()
+    try:
+        await peer.callRemote(commands.SwitchToShouting, factory, outcome=outcome)
+    except Exception as error:
+        answer = await peer.callRemote(commands.EchoInteger, value=1)
+        return {"error": type(error).__name__, "after": answer["value"]}
+    await factory.made.enough
+    return {"received": factory.made.received.decode()}
+
+
+class ShoutingFactory:
+    """What Twisted wants of a factory whose protocol takes over."""
+
+    made: Shouting
+
+    def buildProtocol(self, address: Any) -> Shouting:
+        self.made = Shouting()
+        return self.made
+
+    def clientConnectionFailed(self, connector: Any, reason: Any) -> None:
+        pass
+
+    def clientConnectionLost(self, connector: Any, reason: Any) -> None:
+        pass
+
+
+async def call_strings(peer: Peer, *, calls: list[tuple[str, dict[str, str]]]) -> Any:
+    """Call commands by their names, one after the other, with boxes as they are."""
+    outcomes = []
+    for name, fields in calls:
+        encoded: Any = {key: value.encode() for key, value in fields.items()}
+        answer: Any = peer.callRemoteString(name.encode(), **encoded)
+        try:
+            box = await answer
+        except amp.RemoteAmpError as error:
+            outcomes.append({"code": error.errorCode.decode(), "text": error.description})
+        except Exception as error:
+            outcomes.append({"error": type(error).__name__})
+        else:
+            outcomes.append(
+                {
+                    key.decode(): value.decode()
+                    for key, value in box.items()
+                    if not key.startswith(b"_")
+                }
+            )
+    return outcomes
+
+
 async def stay(peer: Peer) -> list[str]:
     """Only answer, until the other side ends the connection. Give the notes that came."""
     await peer.lost
@@ -236,15 +370,8 @@ async def stay(peer: Peer) -> list[str]:
 SCENARIOS: Any = {
     scenario.__name__: scenario
     for scenario in (
-        echo,
-        optionals,
-        call,
-        call_at_once,
-        gather,
-        load,
-        write_to_pipes,
-        read_file,
-        stay,
+        *(echo, optionals, call, call_at_once, gather, load, write_to_pipes, read_file, stay),
+        *(start_tls, be_secured, switch, call_strings),
     )
 }
 
@@ -350,15 +477,35 @@ async def listen(directory: Path) -> dict[str, Any]:
     }
 
 
-def authority(directory: Path) -> Any:
-    return ssl.Certificate.loadPEM((directory / "authority.pem").read_bytes())
+def authority(directory: Path, name: str = "authority") -> Any:
+    return ssl.Certificate.loadPEM((directory / f"{name}.pem").read_bytes())
 
 
 def own_certificate(directory: Path, name: str) -> Any:
     return ssl.PrivateCertificate.loadPEM((directory / f"{name}.pem").read_bytes())
 
 
+def tls_options(directory: Path, certificate: str, verified_by: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if certificate:
+        options["tls_localCertificate"] = own_certificate(directory, certificate)
+    if verified_by:
+        options["tls_verifyAuthorities"] = [authority(directory, verified_by)]
+    return options
+
+
+def ssl_of(peer: Peer) -> bool:
+    return hasattr(peer.transport, "getPeerCertificate")
+
+
+def subject_of(peer: Peer) -> str | None:
+    certificate: Any = peer.transport
+    shown = certificate.getPeerCertificate()
+    return None if shown is None else str(shown.get_subject().commonName)
+
+
 async def main(role: str, directory: Path) -> None:
+    Peer.directory = directory
     requests = Requests(directory)
     stdio.StandardIO(requests)
     try:

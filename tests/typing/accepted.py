@@ -34,9 +34,11 @@ from tests.typing.commands import (
     Repeat,
     RepeatLoudly,
     RepeatResult,
+    SecureAs,
     Session,
     Store,
     Sum,
+    SwitchToChat,
     Wait,
     WaitResult,
 )
@@ -58,15 +60,20 @@ from typed_amp import (
     Key,
     Large,
     Limits,
+    ProcessConnection,
     ProtocolViolationError,
     RemoteAmpError,
     Router,
     Server,
+    StartTLS,
     TooLongError,
     connect,
+    connect_process,
     connect_unix,
     encode_box,
     serve,
+    serve_fds,
+    serve_stdio,
     serve_unix,
 )
 from typed_amp.testing import connection_pair
@@ -316,6 +323,24 @@ async def clients(tls: ssl.SSLContext) -> None:
         assert_type(await stack.enter_async_context(connect("localhost", 8000)), Connection[None])
 
 
+async def processes(router: Router[Session], environment: Mapping[str, str]) -> None:
+    assert_type(await connect_process("worker", Path("file")), ProcessConnection[None])
+    assert_type(await connect_process("worker", router=router), ProcessConnection[Session])
+    assert_type(await connect_process("worker", router=Router()), ProcessConnection[None])
+    async with connect_process(
+        "worker", fds=(3, 4), router=router, env=environment, cwd=Path("/"), kill_timeout=1
+    ) as connection:
+        assert_type(connection, ProcessConnection[Session])
+        assert_type(connection.state, Session)
+        assert_type(connection.process_id, int)
+        assert_type(connection.exit_status, int | None)
+        assert_type(await connection.call(Add(numbers=[1, 2])), Sum)
+    assert_type(await serve_stdio(router), Connection[Session])
+    assert_type(await serve_stdio(Router(), limits=Limits(max_keys=10)), Connection[None])
+    async with serve_fds(router, 3, 4, drain_timeout=1) as served:
+        assert_type(served, Connection[Session])
+
+
 async def clients_with_a_router_or_none(router: Router | None) -> None:
     assert_type(await connect("localhost", 8000, router=router), Connection[None])
 
@@ -353,6 +378,55 @@ async def connections(connection: Connection[Session]) -> None:
     assert_type(await connection.wait_closed(), None)
 
 
+async def changes_of_what_is_spoken(connection: Connection, tls: ssl.SSLContext) -> None:
+    assert_type(await connection.start_tls(), None)
+    assert_type(await connection.start_tls(tls, server_hostname="localhost", timeout=5), None)
+    assert_type(await connection.start_tls(tls, command=SecureAs(user="ann")), None)
+    transport, protocol = await connection.switch_protocol(SwitchToChat(room="a"), ChatProtocol)
+    assert_type(transport, asyncio.Transport)
+    assert_type(protocol, ChatProtocol)
+    reader = asyncio.StreamReader()
+    _, stream = await connection.switch_protocol(
+        SwitchToChat(room="a"), lambda: asyncio.StreamReaderProtocol(reader), timeout=5
+    )
+    assert_type(stream, asyncio.StreamReaderProtocol)
+
+
+class ChatProtocol(asyncio.Protocol): ...
+
+
+def responders_that_change_what_is_spoken(tls: ssl.SSLContext) -> None:
+    router = Router(state=Session)
+
+    @router.responder(StartTLS)  # accepted
+    async def start_tls(command: StartTLS) -> ssl.SSLContext:
+        return tls
+
+    @router.responder(SecureAs)  # accepted
+    async def secure(command: SecureAs, connection: Connection[Session]) -> ssl.SSLContext:
+        return tls
+
+    @router.responder(SwitchToChat)  # accepted
+    async def switch(command: SwitchToChat) -> ChatProtocol:
+        return ChatProtocol()
+
+
+async def boxes_as_they_are(connection: Connection) -> None:
+    assert_type(await connection.call_box("Repeat", {b"text": b"ab"}), Box)
+    assert_type(await connection.call_box(b"Log", requires_answer=False, timeout=5), Box)
+    router = Router(state=Session)
+
+    @router.fallback  # accepted
+    async def with_the_box(box: Box) -> Box:
+        return box
+
+    @Router().fallback  # accepted
+    async def with_the_connection(box: Box, connection: Connection) -> Box:
+        return await connection.call_box(box[b"_command"], box)
+
+    assert_type(await with_the_box({}), Box)
+
+
 async def pairs_in_memory() -> None:
     router = Router(state=Session)
     async with connection_pair(router) as (client, server):
@@ -386,6 +460,7 @@ async def errors_of_calls(connection: Connection) -> None:
     except RemoteAmpError as error:
         assert_type(error.code, str)
         assert_type(error.description, str)
+        assert_type(error.fields, dict[bytes, bytes])
     except CallTimeoutError as error:
         assert_type(error.timeout, float)
     except TooLongError as error:

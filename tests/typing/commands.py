@@ -7,7 +7,7 @@ from typing import Annotated, Generic, TypeVar
 import pydantic
 from pydantic import BaseModel, Field
 
-from typed_amp import Codec, Command, CommandError, Json, Key
+from typed_amp import Codec, Command, CommandError, Json, Key, StartTLS, SwitchProtocol
 
 T = TypeVar("T")
 
@@ -110,6 +110,14 @@ class Awkward(Command):
     errors: int
     timeout: float
     signature: bytes
+
+
+class SecureAs(StartTLS):
+    user: str
+
+
+class SwitchToChat(SwitchProtocol):
+    room: str
 
 
 class HexCodec(Codec[bytes]):

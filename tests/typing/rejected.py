@@ -29,9 +29,11 @@ from tests.typing.commands import (
     Session,
     Store,
     Sum,
+    SwitchToChat,
 )
 from typed_amp import (
     Backoff,
+    Box,
     BoxReader,
     Client,
     Codec,
@@ -44,6 +46,7 @@ from typed_amp import (
     RemoteAmpError,
     Router,
     Server,
+    StartTLS,
     connect,
     connect_unix,
     encode_box,
@@ -340,6 +343,48 @@ async def connections(connection: Connection) -> None:
     await connection.wait_closed(timeout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with connection:  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
         pass
+
+
+async def changes_of_what_is_spoken(connection: Connection, tls: ssl.SSLContext) -> None:
+    await connection.start_tls("certificate.pem")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await connection.start_tls(tls, "localhost")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await connection.start_tls(command=Ping())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await connection.switch_protocol(Ping(), asyncio.Protocol)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await connection.switch_protocol(SwitchToChat(room="a"), asyncio.Protocol())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await connection.switch_protocol(SwitchToChat(room="a"), Session)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    await connection.switch_protocol(SwitchToChat(room="a"))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await connection.call_box(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await connection.call_box("Repeat", {"text": "ab"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    text: str = (await connection.call_box("Repeat"))[b"text"]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    print(text)
+
+
+async def gives_no_context(command: StartTLS) -> None: ...
+
+
+async def gives_a_protocol_class(command: SwitchToChat) -> type[asyncio.Protocol]:
+    return asyncio.Protocol
+
+
+async def gives_texts(box: Box) -> dict[str, str]:
+    return {}
+
+
+async def takes_a_command(command: Repeat) -> Box:
+    return {}
+
+
+async def takes_another_connection(box: Box, connection: Connection[Session]) -> Box:
+    return box
+
+
+def responders_that_change_what_is_spoken() -> None:
+    router = Router()
+    router.responder(StartTLS)(gives_no_context)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.responder(SwitchToChat)(gives_a_protocol_class)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.fallback(gives_texts)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.fallback(takes_a_command)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.fallback(takes_another_connection)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 async def pairs_in_memory() -> None:

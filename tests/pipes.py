@@ -1,35 +1,11 @@
-"""A watch on what a test leaves open."""
+"""Pipes whose ends tests give away."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-
-from tests.peers import until
-
-
-def open_descriptors() -> set[int]:
-    """Give the descriptors that this process has open."""
-    directory = "/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd"
-    found = set()
-    for name in os.listdir(directory):  # noqa: PTH208 - a Path of each would be no use
-        try:
-            os.fstat(int(name))
-        except OSError:  # that of the listing itself
-            continue
-        found.add(int(name))
-    return found
-
-
-@pytest.fixture
-async def nothing_left_open() -> AsyncIterator[None]:
-    """See that the test ends with the descriptors that it began with."""
-    before = open_descriptors()
-    yield
-    await until(lambda: open_descriptors() <= before)
 
 
 class Pipe:

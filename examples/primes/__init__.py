@@ -1,0 +1,1 @@
+"""Primes: work for several processors, spread over child processes."""
