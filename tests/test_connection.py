@@ -273,8 +273,9 @@ async def test_call_after_close() -> None:
     assert client.is_closed
     with pytest.raises(ConnectionLostError, match=rf"Repeat: the connection to {HOST}:\d+ is clos"):
         await client.call(Repeat(text="ab"))
-    with pytest.raises(ConnectionLostError, match="Log: "):
+    with pytest.raises(ConnectionLostError, match="Log: ") as caught:
         await client.call(Log(line=b""))
+    assert not caught.value.was_sent
 
 
 async def test_calls_that_wait_when_this_side_closes() -> None:

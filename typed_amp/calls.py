@@ -103,7 +103,7 @@ class Calls:
             Exception: what `encode` raises; nothing was sent.
         """
         if self.is_ended:
-            raise self._lost(title)
+            raise self._lost_call(title, was_sent=False)
         dialogue = self._dialogue
         tag = dialogue.new_tag()
         data = self._encoded(title, encode, value, _ask_head(tag, head))
@@ -135,7 +135,7 @@ class Calls:
         `on_written` is called with the ask's tag before anything else can be written.
         """
         if self.is_ended:
-            raise self._lost(title)
+            raise self._lost_call(title, was_sent=False)
         tag = self._dialogue.new_tag()
         data = self._encoded(title, encode, value, _ask_head(tag, head))
         waiter: Waiter = self._loop.create_future()
@@ -159,7 +159,7 @@ class Calls:
         Everything else is as with `ask`.
         """
         if self.is_ended:
-            raise self._lost(title)
+            raise self._lost_call(title, was_sent=False)
         data = self._encoded(title, encode, value, head)
         waiter: Waiter = self._loop.create_future()
         if self._writer.write_ask(waiter, data, partial(resolve, waiter, {})):
@@ -196,7 +196,7 @@ class Calls:
             decode: reads the answer when it arrives, before anything else is read.
         """
         if self.is_ended:
-            raise self._lost(title)
+            raise self._lost_call(title, was_sent=False)
         waiter: Waiter = self._loop.create_future()
         tag = None
         if requires_answer:
@@ -246,11 +246,15 @@ class Calls:
             close_descriptors(result.descriptors)
 
     def end(self) -> None:
-        """Wake everybody whose call can't succeed any more; later calls fail at once."""
+        """Wake everybody whose call can't succeed any more; later calls fail at once.
+
+        The writer must not have forgotten yet whose calls it holds back: those were never sent.
+        """
         self.is_ended = True
         self._ended.set()
-        lost = ConnectionLostError()  # `_wait` says why
         for waiter in [*self._dialogue.end(), *self._untold]:
+            lost = ConnectionLostError()  # `_wait` says why
+            lost.was_sent = not self._writer.withdraw(waiter)
             resolve(waiter, lost)
 
     async def wait_ended(self) -> None:
@@ -287,7 +291,14 @@ class Calls:
         if not isinstance(result, Exception):
             return result
         self._give_up(waiter, tag)
-        raise self._lost(title) if isinstance(result, ConnectionLostError) else result
+        if isinstance(result, ConnectionLostError):
+            raise self._lost_call(title, was_sent=result.was_sent)
+        raise result
+
+    def _lost_call(self, title: str, *, was_sent: bool) -> ConnectionLostError:
+        error = self._lost(title)
+        error.was_sent = was_sent
+        return error
 
     def _give_up(self, waiter: Waiter, tag: bytes | None) -> None:
         was_held = self._writer.withdraw(waiter)

@@ -216,9 +216,9 @@ class Link(Generic[S]):
         if not (self.is_shut or self._has_switched):
             self.lost_cause = self.lost_cause or error or _end_of_stream(self.reader)
         self.is_shut = self.is_draining = True
+        self.calls.end()  # before the writer forgets which of them were never sent
         self.writer.discard()
         self.descriptors.close()
-        self.calls.end()
         for timer in self._timers:
             timer.cancel()
         self.responses.close()
