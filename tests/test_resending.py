@@ -7,7 +7,7 @@ import contextlib
 import math
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from tests.example_commands import Text
 from tests.peers import HOST, RawPeer, settled, until
-from tests.places import QUICK, Place, free_port, place_of
+from tests.places import QUICK, SLOW, Place, free_port, place_of
 from typed_amp import (
     Backoff,
     CallTimeoutError,
     Client,
     Command,
+    Connection,
     ConnectionLostError,
     RemoteAmpError,
     Router,
@@ -375,6 +376,108 @@ async def test_a_peer_that_breaks_the_protocol_is_left() -> None:
                     assert client.state.address == place.address
                     released.set()
                     assert (await peer.receive())[b"text"] == b"at last"
+
+
+# -- A peer that doesn't read, and goes ----------------------------------------------------------
+
+
+class Store(Command[Text]):
+    """May not be carried out twice, and fills what is on the way to a peer that doesn't read."""
+
+    key: int
+    data: bytes = bytes(60_000)
+
+
+@contextlib.contextmanager
+def deaf_listener() -> Iterator[socket.socket]:
+    """Listen at a port, with small buffers."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        listener.bind((HOST, 0))
+        listener.listen()
+        listener.setblocking(False)
+        yield listener
+
+
+def held_back(connection: Connection[Any] | None) -> int:
+    return 0 if connection is None else len(connection._link.writer._held)
+
+
+async def test_calls_that_were_never_sent_go_elsewhere_whatever_they_do() -> None:
+    stored: Counter[int] = Counter()
+    router = Router()
+
+    @router.responder(Store)
+    async def store(command: Store) -> Text:
+        stored[command.key] += 1
+        return Text(text=f"{command.key}")
+
+    with deaf_listener() as listener:
+        deaf = listener.getsockname()[:2]
+        async with (
+            place_of(router) as place,
+            Client([deaf, place.address], backoff=QUICK) as client,
+        ):
+            sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+            calls: list[asyncio.Task[Text]] = []
+            with sock:
+                while held_back(client.connection) < 20:
+                    calls.append(asyncio.create_task(client.call(Store(key=len(calls)))))
+                    await settled(3)
+            sent = len(calls) - 20
+            lost = await asyncio.gather(*calls[:sent], return_exceptions=True)
+            texts = [answer.text for answer in await asyncio.gather(*calls[sent:])]
+    assert sent
+    for error in lost:
+        assert isinstance(error, ConnectionLostError)
+        assert error.was_sent
+    assert texts == [f"{key}" for key in range(sent, sent + 20)]
+    assert stored == dict.fromkeys(range(sent, sent + 20), 1)
+
+
+async def test_failing_fast_what_was_never_sent() -> None:
+    with deaf_listener() as listener:
+        deaf = listener.getsockname()[:2]
+        async with Client(deaf, backoff=SLOW, wait_for_connection=False) as client:
+            sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+            calls: list[asyncio.Task[Text]] = []
+            with sock:
+                while held_back(client.connection) < 2:
+                    calls.append(asyncio.create_task(client.call(Store(key=len(calls)))))
+                    await settled(3)
+            for number, call in enumerate(calls):
+                is_held = number >= len(calls) - 2
+                told = "no connection since" if is_held else "the connection to"
+                with pytest.raises(ConnectionLostError, match=rf"^Store: {told}") as caught:
+                    await call
+                assert caught.value.was_sent != is_held
+
+
+async def test_a_call_that_was_sent_once_counts_as_sent() -> None:
+    serving = Serving()
+    filling: set[asyncio.Task[Text]] = set()
+
+    async def fill(connection: Connection) -> None:
+        while connection.remote_address == deaf and not held_back(connection):
+            filling.add(asyncio.create_task(connection.call(Store(key=0))))
+            await settled(3)
+
+    with deaf_listener() as listener:
+        deaf = listener.getsockname()[:2]
+        async with (
+            place_of(serving.router) as place,
+            Client([place.address, deaf], backoff=QUICK, attempts=2, on_connect=fill) as client,
+        ):
+            again = asyncio.create_task(client.call(Again(key=1)))
+            await until(lambda: serving.carried_out[1])
+            place.cut()
+            sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+            with sock:
+                await until(lambda: held_back(client.connection) == 2)
+            with pytest.raises(ConnectionLostError, match=r"^Again: ") as caught:
+                await again
+            assert caught.value.was_sent
+            await asyncio.gather(*filling, return_exceptions=True)
 
 
 # Whatever happens, in whatever order.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWER",
     "ASK",
+    "BUSY",
     "CLOSING",
     "COMMAND",
     "ERROR",
@@ -58,6 +59,7 @@ UNHANDLED: Final = b"UNHANDLED"
 UNKNOWN: Final = b"UNKNOWN"
 INVALID_ARGUMENTS: Final = b"INVALID_ARGUMENTS"
 CLOSING: Final = b"CLOSING"
+BUSY: Final = b"BUSY"
 """Values of `_error_code` that belong to the protocol. The first two are Twisted's."""
 
 RESERVED_KEYS: Final = frozenset(

@@ -75,6 +75,8 @@ class Client(Generic[S]):
     - The connection was lost: the peer may have carried it out or not. A command declared with
       `idempotent=True` is sent again on the next connection; others fail at once with
       `ConnectionLostError`.
+    - The connection was lost, and the call had certainly not left this side, since it waited its
+      turn behind others: it is sent on the next connection, whichever command it is.
     - The peer answered that it is closing (`CLOSING`): it has not carried it out. The client
       leaves that connection, where calls under way may finish, and sends the command, whichever
       it is, elsewhere.
@@ -254,7 +256,8 @@ class Client(Generic[S]):
         Raises:
             ConnectionLostError: the connection went before the answer came, and the command isn't
                 idempotent; or there is no connection and the call doesn't wait for one; or the
-                client is closed. It says why, and since when.
+                client is closed. It says why, and since when; `was_sent` says whether a peer may
+                have carried out the command.
             CallTimeoutError: the time is over. `__cause__` is what was wrong before, if anything.
             RemoteAmpError: as for `Connection.call`; `CLOSING` and `BUSY` only if `attempts` is
                 used up.

@@ -1,6 +1,6 @@
 """Calls that outlive the connection they are made on.
 
-Rule of this module: a call is sent again only if the peer has certainly not carried it out, or if
+Rule of this module: a call is made again only if no peer has carried it out for certain, or if
 its command may be carried out twice. Every call ends: with its answer, or with an error that says
 why there is none.
 """
@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from typed_amp.addresses import shown
-from typed_amp.box import CLOSING
+from typed_amp.box import BUSY, CLOSING
 from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError
 from typed_amp.upkeep import reason_of
 
@@ -29,7 +29,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 _CLOSING: Final = CLOSING.decode()
-_BUSY: Final = "BUSY"
+_BUSY: Final = BUSY.decode()
 
 
 class Resending(Generic[S]):
@@ -39,7 +39,7 @@ class Resending(Generic[S]):
         upkeep: has the connections.
         waits: whether calls wait for a connection while there is none.
         timeout: seconds for calls that say none.
-        attempts: how often one call is sent; None for any number.
+        attempts: how often one call is tried; None for any number.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Resending(Generic[S]):
         self._upkeep = upkeep
         self._waits = waits
         self._timeout = timeout
-        self._most_sent = math.inf if attempts is None else attempts
+        self._most_tries = math.inf if attempts is None else attempts
 
     async def send(
         self,
@@ -70,31 +70,32 @@ class Resending(Generic[S]):
 
         Raises:
             ConnectionLostError: there is no connection, or the command may have been carried out.
+                `was_sent` is of all tries.
             CallTimeoutError: the time is over.
             Exception: what `send` raises.
         """
         if waits is None:
             waits = self._waits
-        if timeout is None:
-            timeout = self._timeout
-        if timeout == math.inf:
-            timeout = None
+        timeout = self._time_for(timeout)
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         remaining = timeout
         notes: list[str] = []
         failure: Exception | None = None
-        sent = busy = 0
+        was_sent = False
+        tries = busy = 0
         while True:
             kept = self._upkeep.current
             is_delayed = failure is not None or kept is None
             if kept is None:
-                kept = await self._next(title, timeout, deadline, waits=waits)
+                if not waits:
+                    raise self._upkeep.unavailable(title, was_sent=was_sent)
+                kept = await self._next(title, timeout, deadline, was_sent=was_sent)
             if deadline is not None and timeout is not None and is_delayed:
                 remaining = deadline - loop.time()
                 if remaining <= 0:
                     raise CallTimeoutError(title, timeout) from failure
-            sent += 1
+            tries += 1
             kept.calls += 1
             try:
                 return await send(kept.connection, remaining)
@@ -105,10 +106,13 @@ class Resending(Generic[S]):
                 raise CallTimeoutError(title, timeout) from cause
             except ConnectionLostError as error:
                 # A command may declare this very class, for a connection that its responder lost.
-                if not (is_idempotent and kept.connection.is_closed):
+                may_go_again = is_idempotent or not error.was_sent
+                if not (may_go_again and kept.connection.is_closed):
                     raise
+                was_sent = error.was_sent = was_sent or error.was_sent
                 failure = error
             except RemoteAmpError as error:
+                was_sent = True
                 if error.code == _CLOSING:
                     self._upkeep.leave(kept, error)
                 elif error.code == _BUSY:
@@ -119,32 +123,41 @@ class Resending(Generic[S]):
             finally:
                 kept.calls -= 1
                 self._upkeep.check_unused(kept)
-            if sent >= self._most_sent:
+            if tries >= self._most_tries:
                 for note in notes:
                     failure.add_note(note)
                 raise failure
-            if self._most_sent != math.inf:
-                notes.append(f"attempt {sent}, at {shown(kept.address)}: {reason_of(failure)}")
+            if self._most_tries != math.inf:
+                notes.append(f"attempt {tries}, at {shown(kept.address)}: {reason_of(failure)}")
             if isinstance(failure, RemoteAmpError) and failure.code == _BUSY:
                 await self._pause(busy, deadline)
 
+    def _time_for(self, timeout: float | None) -> float | None:
+        """Say how many seconds a call has in all, given what it says itself; None for no end.
+
+        The one place where that is settled.
+        """
+        if timeout is None:
+            timeout = self._timeout
+        return None if timeout == math.inf else timeout
+
     async def _next(
-        self, title: str, timeout: float | None, deadline: float | None, *, waits: bool
+        self, title: str, timeout: float | None, deadline: float | None, *, was_sent: bool
     ) -> Kept[S]:
         """Wait for a connection.
 
         Raises:
-            ConnectionLostError: there will be none, or it is not to be waited for.
+            ConnectionLostError: there will be none.
             CallTimeoutError: the time is over.
         """
         upkeep = self._upkeep
-        if not waits or not upkeep.has_begun:
-            raise upkeep.unavailable(title)
+        if not upkeep.has_begun:
+            raise upkeep.unavailable(title, was_sent=was_sent)
         try:
             async with asyncio.timeout_at(deadline):
                 while (kept := upkeep.current) is None:
                     if upkeep.is_closed:
-                        raise upkeep.unavailable(title)
+                        raise upkeep.unavailable(title, was_sent=was_sent)
                     await upkeep.wait_ready()
         except TimeoutError:
             assert timeout is not None

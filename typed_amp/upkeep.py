@@ -199,8 +199,13 @@ class Upkeep(Generic[S]):
         while self._all:
             await asyncio.wait(self._all.values())
 
-    def unavailable(self, what: str) -> ConnectionLostError:
-        """Make the error of a call that has no connection: since when and why."""
+    def unavailable(self, what: str, *, was_sent: bool = False) -> ConnectionLostError:
+        """Make the error of a call that has no connection: since when and why.
+
+        Args:
+            what: what can't be done.
+            was_sent: whether it was sent before, on another connection.
+        """
         state = self.states.latest
         if not (self.has_begun or self.is_closed):
             told = "the client isn't open; enter it with `async with`, or await it"
@@ -216,6 +221,7 @@ class Upkeep(Generic[S]):
             told = f"{told}: {reason_of(state.error)}"
         lost = ConnectionLostError(f"{what}: {told}")
         lost.__cause__ = state.error
+        lost.was_sent = was_sent
         for note in self._failures[:-1] if self.is_closed else ():
             lost.add_note(note)
         return lost
