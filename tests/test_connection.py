@@ -274,8 +274,9 @@ async def test_call_after_close() -> None:
     assert client.is_closed
     with pytest.raises(ConnectionLostError, match=rf"Repeat: the connection to {HOST}:\d+ is clos"):
         await client.call(Repeat(text="ab"))
-    with pytest.raises(ConnectionLostError, match="Log: "):
+    with pytest.raises(ConnectionLostError, match="Log: ") as caught:
         await client.call(Log(line=b""))
+    assert not caught.value.was_sent
 
 
 async def test_calls_that_wait_when_this_side_closes() -> None:
@@ -322,6 +323,46 @@ async def test_peer_that_resets() -> None:
         assert isinstance(caught.value.__cause__, ConnectionResetError)
         with pytest.raises(ConnectionLostError, match="reset"):
             await connection.call(Wait())
+
+
+async def test_waiting_for_the_loss_is_over_before_waiting_for_the_end() -> None:
+    router = example_router()
+    parting = asyncio.Event()
+
+    @router.on_disconnect
+    async def part(connection: Connection) -> None:
+        await parting.wait()
+
+    async with raw_server_of(router) as (connection, peer):
+        lost = [asyncio.create_task(connection.wait_lost()) for _ in range(2)]
+        closed = asyncio.create_task(connection.wait_closed())
+        await settled()
+        lost[0].cancel()  # which is nothing to the others
+        assert not connection.is_closed
+        peer.reset()
+        error = await lost[1]
+        assert connection.is_closed
+        assert isinstance(error, ConnectionLostError)
+        assert isinstance(error.__cause__, ConnectionResetError)
+        assert str(error).startswith(f"the connection to {HOST}:")
+        assert not closed.done()
+        parting.set()
+        await closed
+        assert "was lost" in str(await connection.wait_lost())
+
+
+async def test_calls_fail_from_a_violation_on_though_responders_finish() -> None:
+    gate = Gate()
+    async with raw_server_of(gate.router, drain_timeout=60) as (connection, peer):
+        await peer.send({b"_ask": b"1", b"_command": b"Wait"})
+        await gate.holds(1)
+        await peer.write(b"HTTP/1.1 400")
+        error = await connection.wait_lost()
+        assert isinstance(error.__cause__, ProtocolViolationError)
+        assert connection.is_closed
+        gate.waiting[0].set_result("in time")
+        assert (await peer.receive())[b"text"] == b"in time"
+        peer.socket.close()
 
 
 async def test_peer_that_breaks_the_protocol(log: LogCapture) -> None:

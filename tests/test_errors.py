@@ -154,10 +154,12 @@ def test_error_survives_pickling(
     assert came.args == error.args
 
 
-def test_exit_status_survives_pickling() -> None:
+def test_what_is_known_of_a_lost_connection_survives_pickling() -> None:
     error = ConnectionLostError("gone")
     error.exit_status = -9
-    assert pickle.loads(pickle.dumps(error)).exit_status == -9
+    error.was_sent = False
+    came = pickle.loads(pickle.dumps(error))
+    assert (came.exit_status, came.was_sent) == (-9, False)
 
 
 @every_error
@@ -198,6 +200,7 @@ def test_attributes_are_the_documented_ones() -> None:
         "exit_status": 3,
     }
     assert ConnectionLostError("gone").exit_status is None
+    assert ConnectionLostError("gone").was_sent
     assert vars(CallTimeoutError("Buy", 3, "shop:1")) == {
         "command": "Buy",
         "timeout": 3,

@@ -24,6 +24,8 @@ DOCUMENTED = {
     "Connection", "ConnectionOptions", "ProcessConnection", "Router", "Server", "connect",
     "connect_process", "connect_unix", "remaining_time", "run", "serve", "serve_fds", "serve_stdio",
     "serve_unix",
+    # a client that comes back
+    "Backoff", "Client", "ClientState", "ClientStatus",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",
     # boxes

@@ -12,7 +12,7 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["details", "limits"],
+    ["backoff", "details", "limits"],
     ["errors"],
     ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
     ["codecs", "capture", "deadlines", "large", "python_source", "unix_transport"],
@@ -27,13 +27,18 @@ LAYERS = [
     ["handover", "rendering", "responses"],
     ["link"],
     ["connection"],
-    ["client", "processes", "server", "stdio", "testing"],
+    ["client", "client_state", "processes", "server", "stdio", "testing"],
+    ["upkeep"],
+    ["resending"],
+    ["reconnecting"],
     ["cli"],
     ["__init__", "__main__"],
 ]
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
-PURE = ["addresses", "box", "capture", "details", "dialogue", "errors", "large", "limits"]
+PURE = [
+    *("addresses", "backoff", "box", "capture", "details", "dialogue", "errors", "large", "limits")
+]
 """What can be fuzzed alone, compiled, and used under any transport."""
 
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

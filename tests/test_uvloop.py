@@ -21,8 +21,10 @@ from tests import (
 )
 from tests import test_pipe_transport as pipes
 from tests import test_processes as processes
+from tests import test_resending as resending
 from tests import test_responses as responses
 from tests import test_stdio as stdio
+from tests import test_upkeep as upkeep
 from tests import test_writer as writer
 from tests.conftest import Certificates
 from tests.leftovers import Leftovers
@@ -70,6 +72,14 @@ SCENARIOS: list[Test] = [
     test_server.test_connections,
     test_server.test_closing_lets_responders_finish,
     test_server.test_serve_forever_cancelled_closes,
+    upkeep.test_it_comes_back_when_the_server_does,
+    upkeep.test_addresses_in_their_turn,
+    upkeep.test_attempt_that_takes_too_long,
+    upkeep.test_a_connection_whose_peer_closes_is_left_and_finished,
+    upkeep.test_closing_within_on_connect,
+    resending.test_calls_in_flight_when_the_connection_is_lost,
+    resending.test_what_a_closing_peer_refuses_goes_elsewhere,
+    resending.test_waiting_for_a_connection_within_the_time,
     test_bad_input.test_half_boxes_on_many_connections,
 ]
 

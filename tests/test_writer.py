@@ -129,6 +129,29 @@ async def test_held_back_calls_fail_when_the_connection_goes() -> None:
         assert {type(outcome) for outcome in outcomes} == {ConnectionLostError}
 
 
+@pytest.mark.parametrize("end", ["reset by the peer", "closed here", "not AMP"])
+async def test_calls_that_fail_say_whether_they_were_sent(end: str) -> None:
+    async with raw_server_of() as (connection, peer):
+        tasks = await fill(connection, Echo(data=LARGE))
+        asks = len(tasks)
+        tasks += await fill_more(connection)
+        match end:
+            case "reset by the peer":
+                peer.socket.close()
+            case "closed here":
+                connection.close()
+            case _:
+                await peer.write(b"HTTP/1.1 400 Bad Request")
+        sent: list[bool] = []
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(outcome, ConnectionLostError)
+            sent.append(outcome.was_sent)
+        assert sent == [True] * (asks - 5) + [False] * (5 + 3)
+        # What was called not sent doesn't go out afterwards.
+        if end == "closed here":
+            assert len(await peer.receive_all()) == asks - 5
+
+
 async def fill_more(connection: Connection[Any]) -> list[asyncio.Task[Any]]:
     tasks = [asyncio.create_task(connection.call(Log(line=b""))) for _ in range(3)]
     await settled()

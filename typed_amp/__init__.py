@@ -1,7 +1,9 @@
 """AMP, the Asynchronous Messaging Protocol, for asyncio: typed to the last byte."""
 
+from typed_amp.backoff import Backoff
 from typed_amp.box import Box, BoxReader, encode_box
 from typed_amp.client import connect, connect_unix
+from typed_amp.client_state import ClientState, ClientStatus
 from typed_amp.codecs import Codec, Json
 from typed_amp.command import Command
 from typed_amp.command_error import CommandError
@@ -30,6 +32,7 @@ from typed_amp.limits import Limits
 from typed_amp.options import ConnectionOptions
 from typed_amp.planning import Key
 from typed_amp.processes import ProcessConnection, connect_process
+from typed_amp.reconnecting import Client
 from typed_amp.router import Router
 from typed_amp.server import Server, run, serve, serve_unix
 from typed_amp.stdio import serve_fds, serve_stdio
@@ -37,9 +40,13 @@ from typed_amp.transitions import StartTLS, SwitchProtocol
 
 __all__ = [
     "AmpError",
+    "Backoff",
     "Box",
     "BoxReader",
     "CallTimeoutError",
+    "Client",
+    "ClientState",
+    "ClientStatus",
     "Codec",
     "Command",
     "CommandError",

@@ -5,9 +5,10 @@ Rule of this module: whatever family a socket is of, its users see `(host, port)
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-__all__ = ["address_of", "shown"]
+__all__ = ["address_of", "checked_address", "shown"]
 
 
 def address_of(name: Any) -> tuple[str, int] | str | None:
@@ -27,3 +28,33 @@ def shown(address: tuple[str, int] | str | None) -> str:
         return ascii(address)[1:-1]
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def checked_address(address: Any) -> tuple[str, int] | str:
+    """Take what a user names as one address to connect to: a pair of host and port, or a path.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: the port is none, or a text can't be told from a host without its port.
+    """
+    if isinstance(address, (str, os.PathLike)):
+        path = os.fspath(address)
+        if not isinstance(path, str):
+            raise TypeError(f"the path of a Unix socket is a str, not {type(path).__name__}")
+        if isinstance(address, str) and "/" not in path and not path.startswith("\0"):
+            raise ValueError(
+                f"{path!r} is no address: a host needs a port, ({path!r}, 8000), and a Unix socket"
+                f" in the current directory is './{path}'"
+            )
+        return path
+    if not (
+        isinstance(address, tuple)
+        and len(address) == 2
+        and isinstance(address[0], str)
+        and isinstance(address[1], int)
+    ):
+        raise TypeError(f"an address is (host, port) or the path of a Unix socket, not {address!r}")
+    host, port = address
+    if not 0 < port < 65_536:
+        raise ValueError(f"there is no port {port} to connect to at {host}")
+    return host, port

@@ -93,6 +93,7 @@ class Calls:
         """Whether every call fails from now on."""
         self.is_refused: bool = False
         """Whether the peer has said that it refuses what is asked from now on."""
+        self._ended = asyncio.Event()
 
     def begin(self, writer: BoxWriter) -> None:
         """There is a transport to write to."""
@@ -286,11 +287,20 @@ class Calls:
             resolve(waiter, self._refusal())
 
     def end(self) -> None:
-        """Wake everybody whose call can't succeed any more; later calls fail at once."""
+        """Wake everybody whose call can't succeed any more; later calls fail at once.
+
+        The writer must not have forgotten yet whose calls it holds back: those were never sent.
+        """
         self.is_ended = True
-        lost = ConnectionLostError()  # `_wait` says why
+        self._ended.set()
         for waiter in [*self._dialogue.end(), *self._untold]:
+            lost = ConnectionLostError()  # `_wait` says why
+            lost.was_sent = not self._writer.withdraw(waiter)
             resolve(waiter, lost)
+
+    async def wait_ended(self) -> None:
+        """Wait until every call fails."""
+        await self._ended.wait()
 
     def _encoded(
         self, title: str, encode: Callable[[Any, bytes], bytes], value: Any, head: bytes
@@ -321,7 +331,14 @@ class Calls:
         if not isinstance(result, Exception):
             return result
         self._give_up(waiter, tag)
-        raise self._lost(title) if isinstance(result, ConnectionLostError) else result
+        if isinstance(result, ConnectionLostError):
+            raise self._lost_call(title, was_sent=result.was_sent)
+        raise result
+
+    def _lost_call(self, title: str, *, was_sent: bool) -> ConnectionLostError:
+        error = self._lost(title)
+        error.was_sent = was_sent
+        return error
 
     def _expire(self, waiter: Waiter, title: str, timeout: float) -> None:
         resolve(waiter, self.timed_out(title, timeout))
@@ -346,7 +363,7 @@ class Calls:
             CallTimeoutError: no time is left.
         """
         if self.is_ended:
-            raise self._lost(title)
+            raise self._lost_call(title, was_sent=False)
         if self.is_refused:
             raise self._refusal()
         self.made += 1

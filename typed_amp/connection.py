@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from typed_amp.box import Box
     from typed_amp.command import Command
+    from typed_amp.errors import ConnectionLostError
     from typed_amp.responses import Budget
     from typed_amp.signature import Signature
     from typed_amp.transitions import SwitchProtocol
@@ -322,13 +323,23 @@ class Connection(Generic[S]):
         """
         await self._link.finished.wait()
 
+    async def wait_lost(self) -> ConnectionLostError:
+        """Wait until calls fail, which is when `is_closed` is true; gives the error of the loss.
+
+        That is earlier than `wait_closed` where responders or hooks go on afterwards. Cancelling
+        only stops the waiting. The `__cause__` of the error is what ended the connection, if
+        anything did but `close`.
+        """
+        await self._calls.wait_ended()
+        return self._link.lost()
+
     @property
     def is_closed(self) -> bool:
         """Whether calls fail, since the connection has ended or is about to.
 
         False while `close` lets responders finish.
         """
-        return self._link.is_shut
+        return self._calls.is_ended
 
     @property
     def state(self) -> S:
@@ -366,5 +377,5 @@ class Connection(Generic[S]):
         await self.wait_closed()
 
     def __repr__(self) -> str:
-        status = "closed" if self.is_closed else "closing" if self._link.is_draining else "open"
+        status = "closed" if self._link.is_shut else "closing" if self._link.is_draining else "open"
         return f"<{type(self).__name__} {self._link.peer}, {status}>"

@@ -172,13 +172,17 @@ class ConnectionLostError(AmpError, ConnectionError):
     """The connection went away, so no answer can come; or it was closed before the call.
 
     `__cause__` is the error that ended it, if there was one. Whether the peer has carried out the
-    command is not known.
+    command is not known, unless it was never sent.
 
     Attributes:
+        was_sent: whether the peer may have heard of the call. False: it has certainly not left this
+            side, since it waited its turn or came too late; so it may be made again, whatever it
+            does.
         exit_status: if the peer was a child process that has ended, its exit status; the negative
             number of the signal if one ended it. None otherwise.
     """
 
+    was_sent: bool = True
     exit_status: int | None = None
 
 

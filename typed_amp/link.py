@@ -255,9 +255,9 @@ class Link(Generic[S]):
         if not (self.is_shut or self._has_switched):
             self.lost_cause = self.lost_cause or error or _end_of_stream(self.reader)
         self.is_shut = self.is_draining = True
+        self.calls.end()  # before the writer forgets which of them were never sent
         self.writer.discard()
         self.descriptors.close()
-        self.calls.end()
         for timer in self._timers:
             timer.cancel()
         self.responses.close()
@@ -535,17 +535,18 @@ class Link(Generic[S]):
         if self.writer.is_choked:
             self._regulate_reading()
 
-    def lost(self, what: str) -> ConnectionLostError:
-        """Make the error of something that the connection can't do any more."""
+    def lost(self, what: str | None = None) -> ConnectionLostError:
+        """Make the error of the loss, or of something that can't be done any more."""
         if self._has_switched:
             reason = "has switched to another protocol"
         elif self.lost_cause is not None:
             reason = f"was lost: {str(self.lost_cause) or type(self.lost_cause).__name__}"
         else:
             reason = "is closed"
-        error = ConnectionLostError(f"{what}: the connection to {self.peer} {reason}")
+        told = f"the connection to {self.peer} {reason}"
         if isinstance(self.lost_cause, ProcessEndedError):  # it says itself who has ended
-            error.args = (f"{what}: {self.lost_cause}",)
+            told = str(self.lost_cause)
+        error = ConnectionLostError(told if what is None else f"{what}: {told}")
         error.exit_status = self._exit_status()
         error.__cause__ = self.lost_cause
         return error

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, assert_type
@@ -44,9 +44,13 @@ from tests.typing.commands import (
 )
 from typed_amp import (
     AmpError,
+    Backoff,
     Box,
     BoxReader,
     CallTimeoutError,
+    Client,
+    ClientState,
+    ClientStatus,
     Codec,
     Command,
     CommandError,
@@ -116,6 +120,37 @@ async def calls_in_a_helper(connection: Connection[Any]) -> None:
         return [await connection.call(command), await connection.call(command)]
 
     assert_type(await twice(Add(numbers=[1])), list[Sum])
+
+
+async def clients_that_come_back(
+    router: Router[Session], plain: Router, any_hook: Callable[[Connection[Any]], Awaitable[int]]
+) -> None:
+    async def log_in(connection: Connection[Session]) -> None:
+        await connection.call(Log(line=connection.state.user or "nobody"))
+
+    async def subscribe(connection: Connection) -> None: ...
+
+    assert_type(Client("localhost", 8000), Client[None])
+    assert_type(Client("localhost", 8000, router=plain, on_connect=subscribe), Client[None])
+    assert_type(Client("/run/socket", on_connect=any_hook), Client[None])
+    assert_type(Client(("localhost", 8000), on_connect=subscribe), Client[None])
+    assert_type(
+        Client([("a", 1), "/run/socket", Path("x")], router=router, on_connect=log_in),
+        Client[Session],
+    )
+    assert_type(await Client("localhost", 8000, router=router), Client[Session])
+    options = Backoff(first=0.5, jitter=0)
+    async with Client("localhost", 8000, router=router, backoff=options, attempts=3) as client:
+        assert_type(client, Client[Session])
+        assert_type(client.connection, Connection[Session] | None)
+        assert_type(client.state, ClientState)
+        assert_type(client.state.status, ClientStatus)
+        async for state in client.states():
+            assert_type(state, ClientState)
+        assert_type(await client.call(Repeat(text="ab")), RepeatResult)
+        assert_type(await client.call(Ping(), timeout=1, wait_for_connection=False), None)
+        assert_type(await client.call_remote(Fetch[int], first=1), Page[int])
+        assert_type(await client.call_box("Repeat", {b"text": b"ab"}, idempotent=True), Box)
 
 
 class Greeter:

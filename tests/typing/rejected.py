@@ -32,8 +32,10 @@ from tests.typing.commands import (
     SwitchToChat,
 )
 from typed_amp import (
+    Backoff,
     Box,
     BoxReader,
+    Client,
     Codec,
     Command,
     CommandError,
@@ -476,3 +478,21 @@ def boxes() -> None:
     Limits(max_keys="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Limits(max_boxes=10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Limits().max_keys = 10  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def clients_that_come_back(client: Client, router: Router[Session]) -> None:
+    async def log_in(connection: Connection[Session]) -> None: ...
+
+    def not_async(connection: Connection) -> None: ...
+
+    Client("localhost", "8000")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Client([8000])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    Client("localhost", 8000, on_connect=log_in)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Client("localhost", 8000, on_connect=not_async)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Client("localhost", 8000, backoff=0.1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Client("localhost", 8000, tries=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    Backoff(first="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.call(Repeat)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.call_remote(Repeat, text=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.state.status = None  # type: ignore[misc, assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    _ = (await client.call(Repeat(text="ab"))).total  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
