@@ -178,7 +178,8 @@ class Attacker:
                             lambda: make(self.report), "127.0.0.1", port or self.port
                         )
                 except (OSError, TimeoutError):
-                    self.report.refused += 1
+                    if self.left > 0:
+                        self.report.refused += 1
                 else:
                     opened.append(peer)
 

@@ -1,7 +1,7 @@
 """The attacks, and the program that makes one: `python -m benchmarks.attacks NAME PORT TLS_PORT`.
 
-It says in one line of JSON what became of the attack, and ends without taking leave, as attackers
-do.
+It says when it begins, and in one more line of JSON what became of the attack. It ends without
+taking leave, as attackers do.
 """
 
 from __future__ import annotations
@@ -60,12 +60,16 @@ class Attack:
         return self.title.replace("%s ", f"{amount:,} " if amount is not None else "")
 
 
+class Idler(Peer):
+    """Makes one call, and no other."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.write(encode_box({b"_ask": b"1", **GOOD}))
+
+
 async def idle(attacker: Attacker) -> None:
-    """Make one call on each connection, and no other."""
-    for peer in await attacker.open(attacker.amount):
-        peer.transport.write(encode_box({b"_ask": b"1", **GOOD}))
-        attacker.report.sent += 1
-        await asyncio.sleep(0)
+    await attacker.open(attacker.amount, Idler)
     await attacker.hold()
 
 
@@ -269,6 +273,7 @@ def main() -> None:
 
 
 async def attack_and_go(attacker: Attacker, attack: Attack) -> None:
+    print(json.dumps("begun"), flush=True)
     with contextlib.suppress(ConnectionError):  # the report says so
         await attack.run(attacker)
     print(json.dumps(attacker.report.as_json()), flush=True)

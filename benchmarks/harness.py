@@ -150,6 +150,12 @@ class Aggressor(Program):
             f"--hold={hold}",
             *(["--endless"] if is_endless else []),
         )
+        self.read()  # it has begun
+
+    def report(self) -> dict[str, Any]:
+        """Wait for the end of the attack, and give what the attacker saw."""
+        report: dict[str, Any] = self.read()
+        return report
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> str:

@@ -98,14 +98,14 @@ def measure(attack: Attack, *, scale: float, hold: float, seconds: float, uvloop
     with Target(*(["--uvloop"] if uvloop else [])) as target:
         little = min(amount, SMALL)
         with Aggressor(attack.name, target.ports, amount=little, seconds=5, hold=0.5) as first:
-            first.read()
+            first.report()
         earlier = target.ask("settle")
         before = resident(target.pid)
         forget_peak(target.pid)
         with Aggressor(
             attack.name, target.ports, amount=amount, seconds=seconds, hold=hold
         ) as second:
-            report = second.read()
+            report = second.report()
         status = target.ask("settle")
         log = {
             line: number - earlier["log"].get(line, 0)

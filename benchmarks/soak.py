@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import socket
 import struct
@@ -198,6 +199,7 @@ async def be_dropped(connection: Connection, dice: random.Random) -> None:
     await asyncio.sleep(dice.random() / 20)
     with contextlib.suppress(ConnectionLostError, RemoteAmpError):
         await connection.call(Drop())
+    await connection.wait_closed()
     await end_of(calls)
 
 
@@ -207,7 +209,7 @@ async def end_of(calls: list[asyncio.Task[None]]) -> None:
         check(isinstance(result, ConnectionLostError | RemoteAmpError), f"a call ended: {result!r}")
 
 
-DEEDS: list[tuple[int, Callable[[Connection, random.Random], Awaitable[None]]]] = [
+MIX: list[tuple[int, Callable[[Connection, random.Random], Awaitable[None]]]] = [
     (40, succeed),
     (10, succeed_at_once),
     (10, withdraw),
@@ -219,9 +221,14 @@ DEEDS: list[tuple[int, Callable[[Connection, random.Random], Awaitable[None]]]] 
     (1, send_many),
     (2, send_much),
     (5, fetch),
-    (1, call_and_close),
-    (1, be_dropped),
 ]
+"""What can go on at once on a connection, and how often each does."""
+
+WEIGHTS = [weight for weight, _ in MIX]
+DEEDS = [deed for _, deed in MIX]
+
+ENDS = [call_and_close, be_dropped]
+"""What ends a connection."""
 
 
 class Soak:
@@ -258,11 +265,13 @@ class Soak:
         dice = random.Random(f"{self.seed} {self.rounds} {number}")
         while not self.is_over.is_set():
             async with connect("127.0.0.1", self.target.ports.clear, router=router) as connection:
-                for _ in range(dice.randrange(1, 500)):
-                    if self.is_over.is_set() or connection.is_closed:
+                for _ in range(dice.randrange(1, 50)):
+                    if self.is_over.is_set():
                         break
-                    [(_, deed)] = dice.choices(DEEDS, [weight for weight, _ in DEEDS])
-                    await self.do(deed, connection, dice)
+                    deeds = dice.choices(DEEDS, WEIGHTS, k=dice.randrange(1, 10))
+                    await asyncio.gather(*(self.do(deed, connection, dice) for deed in deeds))
+                else:
+                    await self.do(dice.choice([*ENDS, succeed]), connection, dice)
 
     async def do(
         self,
@@ -297,7 +306,7 @@ class Soak:
         status: dict[str, Any] = await asyncio.to_thread(self.target.ask, question)
         return State(
             server_bytes=resident(self.target.pid),
-            client_bytes=resident_here(),
+            client_bytes=resident(os.getpid()),
             server_tasks=status["tasks"],
             client_tasks=len(asyncio.all_tasks()),
             server_descriptors=status["descriptors"],
@@ -308,12 +317,6 @@ class Soak:
         """Give the state when all connections have gone."""
         give_back_memory()
         return await self.state("settle")
-
-
-def resident_here() -> int:
-    import os
-
-    return resident(os.getpid())
 
 
 async def main() -> None:

@@ -1,8 +1,8 @@
-"""A quiet client: one call after the other, 200 in a second.
+"""A quiet client: 200 calls in a second, each begun when it is due.
 
-Each line of its input asks for the figures since the last one, in milliseconds. A call that waits
-for long counts once: what the others would have waited that it kept from being made is not in the
-percentiles, but the longest wait is told.
+That is whether or not those before are answered: a server that stands still for a second keeps 200
+calls waiting, as it would those of 200 clients, and not one. Each line of its input asks for the
+figures of the calls that ended since the last one, in milliseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 
 from benchmarks.peers.loop import run_on_loop
 from benchmarks.peers.typed import Repeat
-from typed_amp import AmpError, connect
+from typed_amp import AmpError, Connection, connect
 
 INTERVAL = 0.005
 
@@ -66,18 +66,25 @@ class Neighbour:
     async def call_on(self) -> None:
         while True:
             with contextlib.suppress(OSError, AmpError):
-                async with connect("127.0.0.1", self.port) as connection:
+                async with (
+                    connect("127.0.0.1", self.port) as connection,
+                    asyncio.TaskGroup() as calls,
+                ):
+                    due = time.perf_counter()
                     while not connection.is_closed:
-                        start = time.perf_counter()
-                        try:
-                            result = await connection.call(Repeat(text="abc", times=3))
-                            assert result.text == "abcabcabc"
-                        except AmpError:
-                            self.figures.failed += 1
-                        now = time.perf_counter()
-                        self.figures.latencies.append(now - start)
-                        await asyncio.sleep(max(0, start + INTERVAL - now))
+                        calls.create_task(self.call(connection))
+                        due = max(due + INTERVAL, time.perf_counter())
+                        await asyncio.sleep(due - time.perf_counter())
             await asyncio.sleep(INTERVAL)
+
+    async def call(self, connection: Connection) -> None:
+        start = time.perf_counter()
+        try:
+            result = await connection.call(Repeat(text="abc", times=3))
+            assert result.text == "abcabcabc"
+        except AmpError:
+            self.figures.failed += 1
+        self.figures.latencies.append(time.perf_counter() - start)
 
 
 if __name__ == "__main__":
