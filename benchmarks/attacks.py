@@ -201,6 +201,7 @@ async def reconnects(attacker: Attacker) -> None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
             attacker.report.refused += 1
+        await asyncio.sleep(0)
 
 
 async def computing(attacker: Attacker) -> None:

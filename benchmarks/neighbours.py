@@ -2,8 +2,9 @@
 
 Each attack has a server of its own, with one quiet client that makes 200 calls in a second. They
 are timed for a while, then during an attack, then again when that is over. The figure is the 99th
-percentile during the attack, as a multiple of the mean of those before and after. The longest wait
-is of the attack, or of the second in which the server has to do with the going of the attackers.
+percentile during the attack, as a multiple of that before or after, whichever is less: the machine
+may have been busy with something else in one, or the server still with the attackers' going. The
+longest wait is of the attack, or of the first second after it.
 
 On two processors, the server has one for itself. The attacker and the client share the other. The
 attacker has the lowest priority there, so that the client runs as soon as its answer is there, and
@@ -63,10 +64,10 @@ class Measured:
 
     def row(self) -> list[str]:
         failed = f"; {self.during.failed:,} calls of the neighbour's failed"
-        quiet = (self.before.p99 + self.after.p99) / 2
+        quiet = min(self.before, self.after, key=lambda figures: figures.p99)
         figures = [
-            (self.before.median + self.after.median) / 2,
-            quiet,
+            quiet.median,
+            quiet.p99,
             self.during.median,
             self.during.p99,
             self.during.longest,
@@ -74,7 +75,7 @@ class Measured:
         return [
             self.attack.titled(self.amount if self.attack.holds else None),
             *(f"{figure:,.2f}" for figure in figures),
-            f"{self.during.p99 / quiet if quiet else 0:,.1f}",
+            f"{self.during.p99 / quiet.p99 if quiet.p99 else 0:,.1f}",
             f"{self.after.p99:,.2f}",
             self.deeds + (failed if self.during.failed else ""),
         ]
@@ -124,7 +125,7 @@ def measure(
             time.sleep(wait)
             return Figures(**neighbour.ask("figures"))
 
-        figures_in(1.0)  # both get warm
+        figures_in(min(quiet, 1.0))  # both get warm
         before = figures_in(quiet)
         with Aggressor(
             attack.name,
@@ -138,7 +139,7 @@ def measure(
             figures_in(0)
             report = aggressor.report()
             during = figures_in(0)
-        going = figures_in(FAREWELL)
+        going = figures_in(min(FAREWELL, seconds))
         during.longest = max(during.longest, going.longest)
         during.failed += going.failed
         after = figures_in(quiet)
