@@ -32,15 +32,16 @@ format: .venv/installed-dev
 bench: .venv/installed-dev
 	@$(BIN)/python -m benchmarks
 
+# make bench-memory OPTIONS="--only idle --markdown"
 bench-memory: .venv/installed-dev
-	@$(BIN)/python -m benchmarks.memory
+	@$(BIN)/python -m benchmarks.memory $(OPTIONS)
 
 bench-neighbours: .venv/installed-dev
-	@$(BIN)/python -m benchmarks.neighbours
+	@$(BIN)/python -m benchmarks.neighbours $(OPTIONS)
 
 # make soak SECONDS=60
 soak: .venv/installed-dev
-	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
+	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) $(OPTIONS)
 
 # make fuzz SECONDS=60 TARGETS="reader served"
 fuzz: .venv/installed-fuzz

@@ -53,8 +53,7 @@ def forget_peak(pid: int) -> None:
 def place(pid: int, *, cpu: int, niceness: int = 0) -> None:
     """Bind a process to a processor, and say how much it yields to others."""
     os.sched_setaffinity(pid, {cpu})
-    if niceness:
-        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    os.setpriority(os.PRIO_PROCESS, pid, niceness)
 
 
 class Program:

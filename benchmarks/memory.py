@@ -6,6 +6,10 @@ once is there, then in full. Memory is what is resident: as the system says it, 
 server says itself when it is idle again; it then gives back what Python and the C library keep
 for later.
 
+What is there after the first attack and was not before may be what Python's allocator can't give
+back, since something lives in each of its arenas. With `--times 3` each attack is made again on the
+same server: what leaks grows each time.
+
 Attacks that wait for the server to lose patience run at the same time, each on its own server;
 floods run one after the other.
 """
@@ -16,6 +20,7 @@ import argparse
 import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.attacks import ATTACKS, Attack
 from benchmarks.harness import (
@@ -42,7 +47,7 @@ class Measured:
     amount: int
     before: int
     peak: int
-    after: int
+    after: list[int]
     opened: int
     deeds: str
     log: dict[str, int]
@@ -51,7 +56,8 @@ class Measured:
         each = (self.peak - self.before) / 1024 / self.opened if self.opened else 0
         return [
             self.attack.titled(self.amount),
-            *(f"{size / MIB:,.1f}" for size in (self.before, self.peak, self.after)),
+            *(f"{size / MIB:,.1f}" for size in (self.before, self.peak)),
+            ", ".join(f"{size / MIB:,.1f}" for size in self.after),
             f"{each:,.1f}" if self.attack.of_connections else "",
             self.deeds,
         ]
@@ -66,6 +72,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1, help="how much of each attack")
     parser.add_argument("--hold", type=float, default=40, help="how many seconds attackers stay")
     parser.add_argument("--seconds", type=float, default=30, help="how long a flood may take")
+    parser.add_argument("--times", type=int, default=1, help="how often to make each attack")
     parser.add_argument("--uvloop", action="store_true", help="run the server on uvloop")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     options = parser.parse_args()
@@ -73,9 +80,13 @@ def main() -> None:
     attacks = [ATTACKS[name] for name in options.only or ATTACKS]
 
     def run(attack: Attack) -> Measured:
-        seconds = options.seconds + (options.hold if attack.holds else 0)
         return measure(
-            attack, scale=options.scale, hold=options.hold, seconds=seconds, uvloop=options.uvloop
+            attack,
+            max(1, round(attack.amount * options.scale)),
+            times=options.times,
+            hold=options.hold,
+            seconds=options.seconds + (options.hold if attack.holds else 0),
+            uvloop=options.uvloop,
         )
 
     patient = [attack for attack in attacks if attack.holds]
@@ -92,21 +103,27 @@ def main() -> None:
                 print(f"  {each.attack.name}: {number:,} times {line}")
 
 
-def measure(attack: Attack, *, scale: float, hold: float, seconds: float, uvloop: bool) -> Measured:
+def measure(
+    attack: Attack, amount: int, *, times: int, hold: float, seconds: float, uvloop: bool
+) -> Measured:
     """Make an attack on a server of its own."""
-    amount = max(1, round(attack.amount * scale))
     with Target(*(["--uvloop"] if uvloop else [])) as target:
         little = min(amount, SMALL)
-        with Aggressor(attack.name, target.ports, amount=little, seconds=5, hold=0.5) as first:
-            first.report()
-        earlier = target.ask("settle")
+        with Aggressor(attack.name, target.ports, amount=little, seconds=5, hold=0.5) as aggressor:
+            aggressor.report()
+        statuses: list[dict[str, Any]] = [target.ask("settle")]
+        reports: list[dict[str, Any]] = []
         before = resident(target.pid)
         forget_peak(target.pid)
-        with Aggressor(
-            attack.name, target.ports, amount=amount, seconds=seconds, hold=hold
-        ) as second:
-            report = second.report()
-        status = target.ask("settle")
+        after: list[int] = []
+        for _ in range(times):
+            with Aggressor(
+                attack.name, target.ports, amount=amount, seconds=seconds, hold=hold
+            ) as aggressor:
+                reports.append(aggressor.report())
+            statuses.append(target.ask("settle"))
+            after.append(resident(target.pid))
+        report, (earlier, status) = reports[-1], statuses[-2:]
         log = {
             line: number - earlier["log"].get(line, 0)
             for line, number in status["log"].items()
@@ -122,7 +139,7 @@ def measure(attack: Attack, *, scale: float, hold: float, seconds: float, uvloop
             amount,
             before=before,
             peak=peak(target.pid),
-            after=resident(target.pid),
+            after=after,
             opened=report["opened"],
             deeds=did,
             log=log,

@@ -181,8 +181,8 @@ async def main() -> None:
         lambda: asyncio.StreamReaderProtocol(questions), sys.stdin
     )
     async with (
-        serve(router, "127.0.0.1", 0, drain_timeout=0) as clear,
-        serve(router, "127.0.0.1", 0, ssl=tls_context(), drain_timeout=0) as encrypted,
+        serve(router, "127.0.0.1", 0) as clear,
+        serve(router, "127.0.0.1", 0, ssl=tls_context()) as encrypted,
     ):
         target = Target([clear, encrypted], log)
         print(json.dumps([clear.addresses[0][1], encrypted.addresses[0][1]]), flush=True)
