@@ -96,6 +96,8 @@ def flood(box: dict[bytes, bytes], tag_key: bytes | None) -> Callable[[Attacker]
         peer = await attacker.open_one()
         await attacker.flood(peer, box, tag_key, is_endless=attacker.is_endless)
         if attacker.is_endless:
+            if attacker.left > 0:  # the server has closed the connection, or reads no more
+                await run(attacker)
             return
         if tag_key == b"_ask":
             await attacker.until_answered(peer, attacker.report.sent)

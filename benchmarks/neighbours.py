@@ -114,7 +114,7 @@ def main() -> None:
             )
             for _ in range(options.rounds)
         ]
-        return sorted(rounds, key=lambda each: each.ratio)[options.rounds // 2]
+        return sorted(rounds, key=lambda each: each.ratio)[len(rounds) // 2]
 
     measured = [run(name) for name in options.only or attacks]
     print(f"milliseconds, Python {platform.python_version()}", end="")

@@ -40,6 +40,7 @@ from benchmarks.peers.loop import run_on_loop
 from benchmarks.peers.target import count_descriptors, give_back_memory
 from benchmarks.peers.typed import Repeat, repeat
 from typed_amp import (
+    AmpError,
     CallTimeoutError,
     Connection,
     ConnectionLostError,
@@ -264,7 +265,13 @@ class Soak:
         """Connect and do things, again and again."""
         dice = random.Random(f"{self.seed} {self.rounds} {number}")
         while not self.is_over.is_set():
-            async with connect("127.0.0.1", self.target.ports.clear, router=router) as connection:
+            try:
+                connection = await connect("127.0.0.1", self.target.ports.clear, router=router)
+            except (OSError, AmpError) as error:
+                self.note("connect", error)
+                await asyncio.sleep(0.1)
+                continue
+            async with connection:
                 for _ in range(dice.randrange(1, 50)):
                     if self.is_over.is_set():
                         break
@@ -283,8 +290,12 @@ class Soak:
             async with asyncio.timeout(30):
                 await deed(connection, dice)
         except Exception as error:
-            self.wrong[f"{deed.__name__}: {type(error).__name__}: {str(error)[:100]}"] += 1
+            self.note(deed.__name__, error)
         self.done[deed.__name__] += 1
+
+    def note(self, deed: str, error: Exception) -> None:
+        """Note what is wrong."""
+        self.wrong[f"{deed}: {type(error).__name__}: {str(error)[:100]}"] += 1
 
     async def vandal(self) -> None:
         """Connect, send a call and a bit of another, and reset the connection."""
@@ -292,13 +303,17 @@ class Soak:
         box = {b"_ask": b"1", b"_command": b"Nap", b"seconds": b"0.05"}
         data = encode_box(box) + encode_box({**box, b"_ask": b"2"})
         while not self.is_over.is_set():
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.target.ports.clear)
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.target.ports.clear)
+            except OSError as error:
+                self.note("reset", error)
+                await asyncio.sleep(0.1)
+                continue
             writer.write(data[: dice.randrange(len(data))])
             await asyncio.sleep(dice.random() / 10)
             sock: socket.socket = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
-            del reader
             self.done["reset"] += 1
 
     async def state(self, question: str) -> State:
