@@ -93,12 +93,14 @@ def flood(box: dict[bytes, bytes], tag_key: bytes | None) -> Callable[[Attacker]
     """Give the attack that sends one box over and over, and reads what comes back."""
 
     async def run(attacker: Attacker) -> None:
-        peer = await attacker.open_one()
-        await attacker.flood(peer, box, tag_key, is_endless=attacker.is_endless)
+        while attacker.is_endless and attacker.left > 0:
+            # Again where the server closes the connection, or reads no more.
+            for peer in await attacker.open():
+                await attacker.flood(peer, box, tag_key, is_endless=True)
         if attacker.is_endless:
-            if attacker.left > 0:  # the server has closed the connection, or reads no more
-                await run(attacker)
             return
+        peer = await attacker.open_one()
+        await attacker.flood(peer, box, tag_key, is_endless=False)
         if tag_key == b"_ask":
             await attacker.until_answered(peer, attacker.report.sent)
         else:
