@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint types format bench fuzz clean
+.PHONY: demo test lint types format bench bench-memory bench-neighbours soak fuzz clean
 
 SECONDS ?= 600
 
@@ -31,6 +31,17 @@ format: .venv/installed-dev
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m benchmarks
+
+# make bench-memory OPTIONS="--only idle --markdown"
+bench-memory: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.memory $(OPTIONS)
+
+bench-neighbours: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.neighbours $(OPTIONS)
+
+# make soak SECONDS=60
+soak: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) $(OPTIONS)
 
 # make fuzz SECONDS=60 TARGETS="reader served"
 fuzz: .venv/installed-fuzz
