@@ -29,9 +29,9 @@ DOCUMENTED = {
     "Box", "BoxReader", "Limits", "encode_box",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
-    "EncodeError", "InvalidArgumentsError", "ProcessEndedError", "ProtocolViolationError",
-    "RemoteAmpError", "StartTLSError", "TooLongError", "UnhandledCommandError",
-    "UnknownRemoteError",
+    "EncodeError", "InvalidArgumentsError", "NotAllowedError", "ProcessEndedError",
+    "ProtocolViolationError", "RemoteAmpError", "StartTLSError", "TooLongError",
+    "UnhandledCommandError", "UnknownRemoteError",
 }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ PACKAGE = Path(typed_amp.__file__).parent
 LAYERS = [
     ["errors"],
     ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
-    ["codecs", "capture", "large", "python_source", "unix_transport"],
-    ["descriptors", "unix_socket"],
+    ["codecs", "capture", "functions", "large", "python_source", "unix_transport"],
+    ["descriptors", "guards", "unix_socket"],
     ["annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
     ["planning"],
     ["command_error"],

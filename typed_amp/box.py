@@ -33,6 +33,7 @@ __all__ = [
     "INVALID_ARGUMENTS",
     "MAX_KEY_LENGTH",
     "MAX_VALUE_LENGTH",
+    "NOT_ALLOWED",
     "RESERVED_KEYS",
     "UNHANDLED",
     "UNKNOWN",
@@ -59,6 +60,7 @@ UNHANDLED: Final = b"UNHANDLED"
 UNKNOWN: Final = b"UNKNOWN"
 INVALID_ARGUMENTS: Final = b"INVALID_ARGUMENTS"
 CLOSING: Final = b"CLOSING"
+NOT_ALLOWED: Final = b"NOT_ALLOWED"
 """Values of `_error_code` that belong to the protocol. The first two are Twisted's."""
 
 RESERVED_KEYS: Final = frozenset(

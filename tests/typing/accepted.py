@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, assert_type
@@ -56,6 +56,7 @@ from typed_amp import (
     Key,
     Large,
     Limits,
+    NotAllowedError,
     ProcessConnection,
     ProtocolViolationError,
     RemoteAmpError,
@@ -208,6 +209,23 @@ def responders_that_take_more_and_give_more() -> None:
 
     @router.responder(Ping)  # accepted
     async def with_an_optional_parameter(command: Ping, level: int = 0) -> None: ...
+
+
+def guards() -> None:
+    router = Router(state=Session)
+
+    @router.guard  # accepted
+    def of_the_connection(connection: Connection[Session]) -> None: ...
+
+    @router.guard  # accepted
+    def of_the_name_too(connection: Connection[Session], name: str) -> None: ...
+
+    @router.guard  # accepted
+    def of_any_connection(connection: Connection[Any]) -> None:
+        raise NotAllowedError("closed")
+
+    checked: Callable[[Connection[Session], str], None] = of_the_name_too  # accepted
+    print(checked)
 
 
 async def responders_called_directly(connection: Connection) -> None:
