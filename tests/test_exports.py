@@ -21,7 +21,8 @@ DOCUMENTED = {
     # commands
     "Command", "CommandError", "Codec", "Descriptor", "Json", "Key", "Large",
     # connections
-    "Connection", "ProcessConnection", "Router", "Server", "connect", "connect_process",
+    "Connection", "PeerCredentials", "ProcessConnection", "Router", "Server", "connect",
+    "connect_process",
     "connect_unix", "run", "serve", "serve_fds", "serve_stdio", "serve_unix",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",

@@ -14,8 +14,9 @@ PACKAGE = Path(typed_amp.__file__).parent
 LAYERS = [
     ["errors"],
     ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
-    ["codecs", "capture", "functions", "large", "python_source", "unix_transport"],
-    ["descriptors", "guards", "unix_socket"],
+    ["functions", "peer_credentials"],
+    ["codecs", "capture", "large", "python_source", "unix_transport"],
+    ["admission", "descriptors", "guards", "unix_socket"],
     ["annotations", "calls", "descriptor_exchange", "plan", "twisted_fields"],
     ["planning"],
     ["command_error"],

@@ -25,6 +25,7 @@ from typed_amp.errors import (
     UnknownRemoteError,
 )
 from typed_amp.large import Large
+from typed_amp.peer_credentials import PeerCredentials
 from typed_amp.planning import Key
 from typed_amp.processes import ProcessConnection, connect_process
 from typed_amp.router import Router
@@ -52,6 +53,7 @@ __all__ = [
     "Large",
     "Limits",
     "NotAllowedError",
+    "PeerCredentials",
     "ProcessConnection",
     "ProcessEndedError",
     "ProtocolViolationError",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from typed_amp.addresses import address_of, shown
+from typed_amp.admission import Admission
 from typed_amp.connection import DRAIN_TIMEOUT, Connection
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from types import TracebackType
 
+    from typed_amp.admission import Verdict
     from typed_amp.box import Limits
     from typed_amp.router import Router
 
@@ -45,8 +47,16 @@ class Server(Generic[S, A]):
     Made by `serve` and `serve_unix`, never by hand. `async with` closes it at the end.
     """
 
-    def __init__(self, router: Router[S], *, limits: Limits | None, drain_timeout: float) -> None:
+    def __init__(
+        self,
+        router: Router[S],
+        *,
+        limits: Limits | None,
+        drain_timeout: float,
+        admit: Callable[[Connection[S]], Verdict] | None,
+    ) -> None:
         self._router = router
+        self._admission = None if admit is None else Admission(admit)
         self._limits = limits
         self._drain_timeout = drain_timeout
         self._connections: set[Connection[S]] = set()
@@ -67,8 +77,8 @@ class Server(Generic[S, A]):
 
     @property
     def connections(self) -> Sequence[Connection[S]]:
-        """The connections there are now, in no order."""
-        return tuple(self._connections)
+        """The connections there are now, in no order; with `admit=`, those that were admitted."""
+        return tuple(each for each in self._connections if each._link.is_admitted)
 
     async def serve_forever(self) -> None:
         """Serve until somebody closes the server. It serves without this too.
@@ -96,7 +106,7 @@ class Server(Generic[S, A]):
             self._is_closing = True
             self._listener.close()
             self._remove_socket_files()
-        for connection in self.connections:
+        for connection in tuple(self._connections):
             connection.close(drain_timeout=drain_timeout)
         self._check_closed()
 
@@ -121,7 +131,7 @@ class Server(Generic[S, A]):
 
     def __repr__(self) -> str:
         where = ", ".join(shown(address) for address in self._addresses)
-        status = "closing" if self._is_closing else f"{len(self._connections)} connections"
+        status = "closing" if self._is_closing else f"{len(self.connections)} connections"
         return f"<Server at {where}, {status}>"
 
     def _new_protocol(self) -> asyncio.Protocol:
@@ -135,10 +145,12 @@ class Server(Generic[S, A]):
         )
         return LinkProtocol(connection)
 
-    def _opened(self, connection: Connection[S]) -> None:
+    def _opened(self, connection: Connection[S]) -> Verdict:
         self._connections.add(connection)
         if self._is_closing:  # it was in the handshake when the server closed
             connection.close(drain_timeout=0)
+            return False
+        return self._admission is None or self._admission.decide(connection)
 
     def _ended(self, connection: Connection[S]) -> None:
         self._connections.discard(connection)
@@ -183,6 +195,7 @@ def serve(
     ssl: SSLContext | None = None,
     limits: Limits | None = None,
     drain_timeout: float = DRAIN_TIMEOUT,
+    admit: Callable[[Connection[S]], Verdict] | None = None,
 ) -> Opening[Server[S]]:
     """Serve a router over TCP: `await serve(...)` or `async with serve(...)`.
 
@@ -196,13 +209,19 @@ def serve(
             certificate, see `Connection.peer_certificate`.
         limits: how much each peer can make this side hold.
         drain_timeout: seconds that responders may go on when the server is closed.
+        admit: says whether a connection is admitted, once there is one (after the handshake, with
+            TLS) and before anything is read from it. Takes the `Connection`, for its
+            `peer_certificate`, `peer_credentials` and `remote_address`; it has no state yet, and
+            the peer is not to be called. A function, async or not. Only True admits: a connection
+            is refused by anything else that it returns or raises, or if it takes more than ten
+            seconds. It is closed at once then, and the log says so; hooks don't run.
 
     Raises:
         OSError: the address is in use, or is none of this machine's.
     """
 
     async def open_server() -> Server[S]:
-        server: Server[S] = Server(router, limits=limits, drain_timeout=drain_timeout)
+        server: Server[S] = Server(router, limits=limits, drain_timeout=drain_timeout, admit=admit)
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(
             server._new_protocol, host, port, ssl=ssl, start_serving=False
@@ -219,6 +238,7 @@ def serve_unix(
     ssl: SSLContext | None = None,
     limits: Limits | None = None,
     drain_timeout: float = DRAIN_TIMEOUT,
+    admit: Callable[[Connection[S]], Verdict] | None = None,
 ) -> Opening[Server[S, str]]:
     """Serve a router over a Unix socket. Everything else is as with `serve`.
 
@@ -231,13 +251,16 @@ def serve_unix(
         ssl: a server's context for TLS.
         limits: how much each peer can make this side hold.
         drain_timeout: seconds that responders may go on when the server is closed.
+        admit: as for `serve`.
 
     Raises:
         OSError: there is something at the path that is no socket, or it can't be made there.
     """
 
     async def open_server() -> Server[S, str]:
-        server: Server[S, str] = Server(router, limits=limits, drain_timeout=drain_timeout)
+        server: Server[S, str] = Server(
+            router, limits=limits, drain_timeout=drain_timeout, admit=admit
+        )
         loop = asyncio.get_running_loop()
         new_protocol: Callable[[], asyncio.Protocol] = server._new_protocol
         if ssl is None:
@@ -256,6 +279,7 @@ def run(
     ssl: SSLContext | None = None,
     limits: Limits | None = None,
     drain_timeout: float = DRAIN_TIMEOUT,
+    admit: Callable[[Connection[S]], Verdict] | None = None,
 ) -> None:
     """Serve a router over TCP until SIGINT or SIGTERM, then close it decently.
 
@@ -270,6 +294,7 @@ def run(
         ssl: as for `serve`.
         limits: as for `serve`.
         drain_timeout: as for `serve`.
+        admit: as for `serve`.
 
     Raises:
         OSError: as `serve`.
@@ -278,7 +303,7 @@ def run(
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with serve(
-            router, host, port, ssl=ssl, limits=limits, drain_timeout=drain_timeout
+            router, host, port, ssl=ssl, limits=limits, drain_timeout=drain_timeout, admit=admit
         ) as server:
             is_stopping = False
 

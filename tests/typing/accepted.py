@@ -228,6 +228,22 @@ def guards() -> None:
     print(checked)
 
 
+def admits(connection: Connection[Session]) -> bool:
+    return connection.peer_certificate is not None
+
+
+async def admits_later(connection: Connection[Any]) -> bool:
+    credentials = connection.peer_credentials
+    return credentials is not None and assert_type(credentials.user_id, int) == 0
+
+
+def admission(router: Router[Session]) -> None:
+    serve(router, "localhost", 0, admit=admits)  # accepted
+    serve_unix(router, "/run/amp", admit=admits_later)  # accepted
+    serve(router, "localhost", 0, admit=lambda connection: connection.is_closed)  # accepted
+    typed_amp.run(router, "localhost", 8000, admit=admits)  # accepted
+
+
 async def responders_called_directly(connection: Connection) -> None:
     router = Router()
 

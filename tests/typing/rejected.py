@@ -245,6 +245,19 @@ def guards() -> None:
     NotAllowedError()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
+def admits_by_the_command(command: Repeat) -> bool:
+    return True
+
+
+async def says_nothing(connection: Connection) -> None: ...
+
+
+def admission(router: Router) -> None:
+    serve(router, "localhost", 0, admit=admits_by_the_command)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    serve_unix(router, "/run/amp", admit=says_nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    typed_amp.run(router, "localhost", 8000, admit=guards_a_session)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def responders_below_the_decorator() -> None:
     router = Router()
 
