@@ -97,6 +97,22 @@ class Password(SecretStr):
     """A secret of the user's own."""
 
 
+class Birthday(Secret[date]):
+    """One of another type, which says itself what is shown of it."""
+
+    def _display(self) -> str:
+        return "****-**-**"
+
+
+InClear = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value)]
+
+
+class Masked(BaseModel):
+    """A model whose JSON has asterisks in it."""
+
+    password: SecretStr
+
+
 class Point:
     """A type that pydantic knows by what it says of itself: a JSON string."""
 
@@ -236,6 +252,9 @@ GOLDEN: list[tuple[Any, Any, bytes]] = [
     (list[Shown], [Opaque("a")], list_of(b"a")),
     (SecretStr, SecretStr("a"), b"a"),
     (SecretBytes, SecretBytes(b"\xff"), b"\xff"),
+    (list[SecretStr], [SecretStr("a")], list_of(b"a")),
+    (Birthday, Birthday(date(2020, 1, 2)), b"2020-01-02"),
+    (Annotated[dict[str, InClear], Json()], {"a": SecretStr("b")}, b'{"a":"b"}'),
     # What the user chose.
     (Hex, b"\xff", b"ff"),
     (Annotated[dict[str, int], Json()], {"a": 1}, b'{"a":1}'),
@@ -377,6 +396,16 @@ def test_an_annotation_without_a_codec_is_refused_where_it_is_written(
 
     assert "Carrier.value" in str(caught.value)
     assert way_out in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [SecretBytes, dict[str, SecretStr], list[Secret[int] | None], Masked, dict[str, Masked]],
+    ids=golden_id,
+)
+def test_json_of_a_secret_is_refused_since_asterisks_would_be_sent(annotation: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"Carrier\.value.*PlainSerializer\(SecretStr\.get"):
+        carrier(Annotated[annotation, Json()])
 
 
 def test_json_of_what_pydantic_does_not_know_is_refused() -> None:

@@ -39,6 +39,11 @@ class Counted(CommandError):
     from_: Annotated[str, Key("from")] = "here"
 
 
+class Hidden(CommandError):
+    pin: str = Field(repr=False)
+    tries: int
+
+
 class MissingKey(CommandError, KeyError):
     key: str
 
@@ -106,6 +111,8 @@ def test_how_an_error_is_shown() -> None:
     assert repr(Fieldless()) == "Fieldless()"
     assert str(Worded("a1")) == "no A1 left"
     assert str(MissingKey(key="a")) == "key='a'"
+    assert str(Hidden(pin="1234", tries=2)) == "tries=2"
+    assert repr(Hidden(pin="1234", tries=2)) == "Hidden(tries=2)"
 
 
 @pytest.mark.parametrize(

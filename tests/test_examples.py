@@ -55,6 +55,20 @@ async def test_division() -> None:
         assert "ZeroDivisionError: integer division or modulo by zero" in await server.stop()
 
 
+async def test_login() -> None:
+    async with serving("login.server") as (server, port):
+        shown = "Login(user='ann', password=SecretStr('**********'))"
+        assert await run_client("login.client", port) == [
+            "not allowed: log in first",
+            "not logged in: wrong user or password",
+            f"done: {shown}",
+            "['buy a teapot']",
+        ]
+        output = await server.stop()
+        assert f"logged in: {shown}" in output
+        assert "correct horse" not in output
+
+
 async def test_chat() -> None:
     def client(user: str, port: str) -> contextlib.AbstractAsyncContextManager[Program]:
         return program("-m", "examples.chat.client", *LOCAL, port, user, directory=ROOT)

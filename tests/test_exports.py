@@ -21,9 +21,9 @@ DOCUMENTED = {
     # commands
     "Command", "CommandError", "Codec", "Descriptor", "Json", "Key", "Large",
     # connections
-    "Connection", "ConnectionOptions", "ProcessConnection", "Router", "Server", "connect",
-    "connect_process", "connect_unix", "remaining_time", "run", "serve", "serve_fds", "serve_stdio",
-    "serve_unix",
+    "Connection", "ConnectionOptions", "PeerCredentials", "ProcessConnection", "Router", "Server",
+    "connect", "connect_process", "connect_unix", "remaining_time", "run", "serve", "serve_fds",
+    "serve_stdio", "serve_unix",
     # a client that comes back
     "Backoff", "Client", "ClientState", "ClientStatus",
     # from AMP to something else
@@ -32,7 +32,7 @@ DOCUMENTED = {
     "Box", "BoxReader", "Limits", "encode_box",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
-    "EncodeError", "ErrorDetail", "InvalidArgumentsError", "ProcessEndedError",
+    "EncodeError", "ErrorDetail", "InvalidArgumentsError", "NotAllowedError", "ProcessEndedError",
     "ProtocolViolationError", "RemoteAmpError", "StartTLSError", "TooLongError",
     "UnhandledCommandError", "UnknownRemoteError",
 }  # fmt: skip

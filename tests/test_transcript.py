@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated, Any, Literal, NewType
 
 import pytest
-from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, Field, PlainSerializer, Secret, SecretBytes, SecretStr
 
 from typed_amp import Box, Command, CommandError, Descriptor, Json, Key, Large
 from typed_amp.box import encode_pairs
@@ -48,6 +48,7 @@ class Note:
 
 
 Number = NewType("Number", SecretStr)
+Shown = Annotated[Secret[int], PlainSerializer(Secret[int].get_secret_value)]
 
 
 class Pay(Command):
@@ -56,7 +57,7 @@ class Pay(Command):
     hue: Literal["red", "blue"] = "red"
     cards: list[Card] = []
     notes: list[Note] = []
-    amounts: Annotated[dict[str, Secret[int]], Json()] = {}
+    amounts: Annotated[dict[str, Shown], Json()] = {}
     pin: str = Field(default="", repr=False)
     numbers: list[int] = []
 

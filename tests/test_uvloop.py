@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from tests import (
+    test_admission,
     test_bad_input,
     test_cancellation,
     test_client,
     test_connection,
     test_handover,
+    test_peer_credentials,
     test_server,
     test_transitions,
 )
@@ -40,6 +42,9 @@ SCENARIOS: list[Test] = [
     responses.test_same_tag_twice_is_answered_twice,
     responses.test_strays_are_counted_and_ignored,
     responses.test_cancelled_from_outside_while_it_runs_it_is_answered,
+    test_admission.test_nothing_is_read_until_it_is_decided,
+    test_admission.test_one_refusal_costs_the_others_nothing,
+    test_admission.test_server_that_closes_meanwhile,
     test_client.test_entered,
     test_client.test_remote_address,
     test_client.test_nobody_listens,
@@ -116,6 +121,20 @@ def test_on_uvloop(scenario: Test) -> None:
 )
 def test_unix_on_uvloop(scenario: Test, tmp_path: Path) -> None:
     run(scenario(tmp_path))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_admission_by_certificate_on_uvloop(
+    is_async: bool, certificates: Certificates, tmp_path: Path
+) -> None:
+    run(test_admission.test_by_certificate(is_async, certificates, tmp_path))
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_peer_credentials_on_uvloop(
+    with_tls: bool, certificates: Certificates, tmp_path: Path
+) -> None:
+    run(test_peer_credentials.test_both_ends_see_each_other(with_tls, certificates, tmp_path))
 
 
 @pytest.mark.parametrize("as_text", [True, False])

@@ -19,6 +19,7 @@ from typed_amp.errors import (
     DefinitionError,
     EncodeError,
     InvalidArgumentsError,
+    NotAllowedError,
     ProcessEndedError,
     ProtocolViolationError,
     RemoteAmpError,
@@ -30,6 +31,7 @@ from typed_amp.errors import (
 from typed_amp.large import Large
 from typed_amp.limits import Limits
 from typed_amp.options import ConnectionOptions
+from typed_amp.peer_credentials import PeerCredentials
 from typed_amp.planning import Key
 from typed_amp.processes import ProcessConnection, connect_process
 from typed_amp.reconnecting import Client
@@ -63,6 +65,8 @@ __all__ = [
     "Key",
     "Large",
     "Limits",
+    "NotAllowedError",
+    "PeerCredentials",
     "ProcessConnection",
     "ProcessEndedError",
     "ProtocolViolationError",

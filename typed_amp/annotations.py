@@ -237,18 +237,38 @@ def _secret_codec(
             return SecretCodec(annotation, TextCodec())
         if issubclass(annotation, SecretBytes):
             return SecretCodec(annotation, BytesCodec())
+    hidden = _hidden_type(annotation)
+    if hidden is None:
+        return None
+    hidden, metadata, _ = split_annotated(hidden)
+    _refuse_large(metadata, "of a secret")
+    return SecretCodec(annotation, codec_for(hidden, metadata, rows))
+
+
+def _hidden_type(annotation: Any) -> Any:
+    """Find what stands in the brackets of a `Secret[...]`, or of one that a class derives from."""
     if get_origin(annotation) is Secret:
-        hidden, metadata, _ = split_annotated(get_args(annotation)[0])
-        _refuse_large(metadata, "of a secret")
-        return SecretCodec(annotation, codec_for(hidden, metadata, rows))
+        return get_args(annotation)[0]
+    if isinstance(annotation, type) and issubclass(annotation, Secret):
+        for base in annotation.__mro__:
+            for written in vars(base).get("__orig_bases__", ()):
+                if get_origin(written) is Secret:
+                    return get_args(written)[0]
     return None
 
 
 def _json_codec(annotation: Any) -> Codec[Any]:
     try:
-        return JsonCodec(annotation)
+        codec = JsonCodec(annotation)
     except PydanticUserError as error:
         raise DefinitionError(f"pydantic has no JSON for {_shown(annotation)}: {error}") from None
+    if codec.masks:
+        raise DefinitionError(
+            f"{_shown(annotation)} has a secret in it, which pydantic writes as asterisks in JSON."
+            " Make it a field of its own, or say that it is to be written in clear:"
+            " Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value)]"
+        )
+    return codec
 
 
 def _scalar_codec(annotation: Any) -> Codec[Any] | None:

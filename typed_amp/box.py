@@ -40,6 +40,7 @@ __all__ = [
     "INVALID_ARGUMENTS",
     "MAX_KEY_LENGTH",
     "MAX_VALUE_LENGTH",
+    "NOT_ALLOWED",
     "RESERVED_KEYS",
     "TIMEOUT",
     "UNHANDLED",
@@ -69,6 +70,7 @@ CLOSING: Final = b"CLOSING"
 BUSY: Final = b"BUSY"
 CANCELLED: Final = b"CANCELLED"
 TIMEOUT: Final = b"TIMEOUT"
+NOT_ALLOWED: Final = b"NOT_ALLOWED"
 """Values of `_error_code` that belong to the protocol. The first two are Twisted's."""
 
 DEADLINE: Final = b"_deadline"

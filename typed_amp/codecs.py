@@ -24,14 +24,14 @@ from typing import (
     TypeVar,
 )
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Secret, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from typed_amp.box import MAX_VALUE_LENGTH
 from typed_amp.errors import DecodeError, EncodeError, TooLongError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from typed_amp.details import ErrorDetail
 
@@ -311,10 +311,14 @@ class JsonCodec(Codec[Any]):
 
     Args:
         json_type: any type that pydantic knows.
+
+    Attributes:
+        masks: whether asterisks would be written instead of a secret.
     """
 
     def __init__(self, json_type: Any) -> None:
         self._adapter: TypeAdapter[Any] = TypeAdapter(json_type)
+        self.masks: bool = not _MASKS.isdisjoint(_serializers(self._adapter.core_schema))
 
     def encode(self, value: Any) -> bytes:
         # Not dump_json(): it turns nan and inf into null, which is read as something else.
@@ -419,6 +423,27 @@ class Json:
     def __repr__(self) -> str:
         return "Json()"
 
+
+def _serializers(schema: Any) -> Iterator[Any]:
+    """Find the functions by which pydantic writes the parts of a type."""
+    if isinstance(schema, (list, tuple)):
+        for part in schema:
+            yield from _serializers(part)
+    elif isinstance(schema, dict):
+        serialization = schema.get("serialization", {})
+        if serialization.get("type") == "function-plain":
+            yield serialization["function"]  # of what is within, nothing is written
+        else:
+            for part in schema.values():
+                yield from _serializers(part)
+
+
+_MASKS: Final = frozenset(
+    function
+    for secret_type in (SecretStr, Secret[str])
+    for function in _serializers(TypeAdapter(secret_type).core_schema)
+)
+"""Those by which it writes asterisks instead of a secret."""
 
 _ELEMENT_RULE: Final = (
     f"AMP carries at most {MAX_VALUE_LENGTH:,} in one element of a list. Large() cuts the list as a"

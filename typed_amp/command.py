@@ -80,8 +80,9 @@ class Command(BaseModel, Generic[R]):
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        allow_inf_nan=True
-    )  # AMP has a form for each of them
+        allow_inf_nan=True,  # AMP has a form for each of them
+        hide_input_in_errors=True,  # where a field is missing, all others would be shown
+    )
 
     __amp_options__: ClassVar[Options] = Options()
     __amp_own_signature__: ClassVar[Signature[Any, Any] | None] = None

@@ -28,7 +28,11 @@ __all__ = ["CommandError"]
 class _Fields(BaseModel):
     """The fields of an error, as a model: pydantic reads the annotations and checks the values."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=True,
+        hide_input_in_errors=True,  # where a field is missing, all others would be shown
+    )
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(pydantic.Field,))
@@ -45,8 +49,8 @@ class CommandError(AmpError):
 
     A responder raises `OutOfStock(sku="A1")`; the caller catches `OutOfStock` with the same
     fields. The constructor takes the fields by name and checks them as pydantic does. The text,
-    `str(error)`, names the fields; define `__str__` to say it better. At the caller's side it is
-    the text that the peer sent.
+    `str(error)`, names the fields, but for those with `Field(repr=False)`; define `__str__` to say
+    it better. At the caller's side it is the text that the peer sent.
 
     A peer that knows no fields sends none: fields without a default are then missing, and the
     caller gets a `RemoteAmpError` with the code instead.
@@ -116,15 +120,16 @@ class CommandError(AmpError):
         return cls.__amp_plan__
 
     def __str__(self) -> str:
-        if self.args:
-            return str(self.args[0])
-        names = type(self).__amp_model__.model_fields
-        return ", ".join(f"{name}={vars(self).get(name)!r}" for name in names)
+        return str(self.args[0]) if self.args else self._shown_fields()
 
     def __repr__(self) -> str:
-        names = type(self).__amp_model__.model_fields
-        fields = ", ".join(f"{name}={vars(self).get(name)!r}" for name in names)
-        return f"{type(self).__name__}({fields})"
+        return f"{type(self).__name__}({self._shown_fields()})"
+
+    def _shown_fields(self) -> str:
+        """Name the fields, but for those that are hidden by `Field(repr=False)`."""
+        fields = type(self).__amp_model__.model_fields
+        names = [name for name, field in fields.items() if field.repr]
+        return ", ".join(f"{name}={vars(self).get(name)!r}" for name in names)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _bare, (type(self), self.args), vars(self)

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from types import TracebackType
 
+    from typed_amp.admission import Verdict
     from typed_amp.box import Box
     from typed_amp.command import Command
     from typed_amp.errors import ConnectionLostError
+    from typed_amp.peer_credentials import PeerCredentials
     from typed_amp.responses import Budget
     from typed_amp.signature import Signature
     from typed_amp.transitions import SwitchProtocol
@@ -65,7 +67,7 @@ class Connection(Generic[S]):
         budget: Budget | None = None,
         is_server: bool = False,
         server_hostname: str | None = None,
-        on_opened: Callable[[Connection[S]], None] | None = None,
+        on_opened: Callable[[Connection[S]], Verdict] | None = None,
         on_ended: Callable[[Connection[S]], None] | None = None,
         peer: str | None = None,
         exit_status: Callable[[], int | None] = lambda: None,
@@ -363,6 +365,15 @@ class Connection(Generic[S]):
         """
         certificate: dict[str, Any] | None = self._link.transport.get_extra_info("peercert")
         return certificate
+
+    @property
+    def peer_credentials(self) -> PeerCredentials | None:
+        """Which process and which user are at the other end of a Unix socket, as the system says.
+
+        None if it is no Unix socket, and on other systems than Linux. With TLS too; it stays when
+        the connection has ended.
+        """
+        return self._link.peer_credentials
 
     async def __aenter__(self) -> Self:
         return self

@@ -16,6 +16,7 @@ builtin error that somebody who has never heard of AMP would catch::
     └── RemoteAmpError                       the peer answered with an error
         ├── UnhandledCommandError            ... it has no responder for the command
         ├── InvalidArgumentsError (ValueError)     ... it refused the arguments
+        ├── NotAllowedError (PermissionError)      ... it allows that to others, or later
         └── UnknownRemoteError               ... its responder failed in an undeclared way
 
 Errors that a command declares (see `typed_amp.Command`) are the user's own classes and come back
@@ -44,6 +45,7 @@ __all__ = [
     "DefinitionError",
     "EncodeError",
     "InvalidArgumentsError",
+    "NotAllowedError",
     "ProcessEndedError",
     "ProtocolViolationError",
     "RemoteAmpError",
@@ -263,7 +265,8 @@ class RemoteAmpError(AmpError):
     def __init__(
         self, code: str, description: str, fields: Mapping[bytes, bytes] = _NO_FIELDS
     ) -> None:
-        super().__init__(code, description)
+        super().__init__()
+        self.args: tuple[Any, ...] = (code, description)  # OSError would take them for an errno
         self.code = code
         self.description = description
         self.fields: dict[bytes, bytes] = dict(fields)
@@ -293,6 +296,24 @@ class InvalidArgumentsError(RemoteAmpError, ValueError):
         Empty if the peer is no typed_amp program.
         """
         return decode_details(self.fields.get(ERROR_DETAILS, b"[]"))
+
+
+class NotAllowedError(RemoteAmpError, PermissionError):
+    """The peer doesn't allow this command, or not yet (`NOT_ALLOWED`).
+
+    A guard raises it to refuse a command, see `Router.guard`; and so may any responder, whatever
+    its command declares. The caller gets it with the text that was given, and nothing is logged.
+
+    Attributes:
+        is_received: whether the peer raised it. A responder that doesn't catch what it got from a
+            call of its own doesn't refuse by that: it has failed.
+    """
+
+    is_received: bool = False
+
+    def __init__(self, description: str, fields: Mapping[bytes, bytes] = _NO_FIELDS) -> None:
+        super().__init__("NOT_ALLOWED", description, fields)
+        self.args: tuple[Any, ...] = (description,)
 
 
 class UnknownRemoteError(RemoteAmpError):

@@ -23,13 +23,15 @@ from typed_amp.dialogue import Answered, Asked, Dialogue
 from typed_amp.errors import ConnectionLostError, ProcessEndedError, ProtocolViolationError
 from typed_amp.extensions import CAPABILITIES_TAG, FEATURES, Capabilities, Closing, Extensions
 from typed_amp.handover import Handover
+from typed_amp.peer_credentials import PeerCredentials, credentials_of
 from typed_amp.responses import ASKS_PER_TURN, Budget, Responses
 from typed_amp.watchdog import Watchdog
 from typed_amp.writer import BoxWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from typed_amp.admission import Verdict
     from typed_amp.connection import Connection
     from typed_amp.limits import Limits
     from typed_amp.router import Router
@@ -67,7 +69,8 @@ class Link(Generic[S]):
         budget: how many responders may run, on this connection and others.
         is_server: whether this side was connected to.
         server_hostname: the name that was connected to, if any.
-        on_opened: called when there is a transport, before hooks and state.
+        on_opened: called when there is a transport, before hooks and state; says whether to admit
+            the peer, now or later.
         on_ended: called when all is over.
         peer: what messages call the peer; if left out, its address.
         exit_status: gives the exit status of the peer's process, where that is known.
@@ -86,7 +89,7 @@ class Link(Generic[S]):
         budget: Budget | None,
         is_server: bool,
         server_hostname: str | None,
-        on_opened: Callable[[Connection[S]], None] | None,
+        on_opened: Callable[[Connection[S]], Verdict] | None,
         on_ended: Callable[[Connection[S]], None] | None,
         peer: str | None,
         exit_status: Callable[[], int | None],
@@ -97,6 +100,7 @@ class Link(Generic[S]):
         self.state: S
         self.transport: asyncio.Transport
         self.remote_address: tuple[str, int] | str | None = None
+        self.peer_credentials: PeerCredentials | None = None
         self.reader: BoxReader = BoxReader(limits)
         self.writer: BoxWriter
         self.dialogue: Dialogue[Waiter] = Dialogue()
@@ -135,6 +139,8 @@ class Link(Generic[S]):
             on_fatal=self.fail,
         )
         self.watchdog: Watchdog = Watchdog(self, limits, keepalive)
+        self.is_admitted: bool = False
+        """Whether the peer was let in; nothing is read before."""
         self.is_reading: bool = True
         self.is_draining: bool = False
         """Whether responders may finish, and new commands are refused."""
@@ -153,6 +159,7 @@ class Link(Generic[S]):
         self._is_question_due = False
         self._announcement: Waiter | None = None
         self._is_reading_on = False
+        self._early = b""
         self._greeting: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._is_asked = False
@@ -170,14 +177,34 @@ class Link(Generic[S]):
         """There is a transport."""
         self.transport = transport
         self.remote_address = address_of(transport.get_extra_info("peername"))
+        self.peer_credentials = credentials_of(transport.get_extra_info("socket"))
         self.writer = BoxWriter(transport, self.loop, self._limits.max_unwritten_bytes)
         self.calls.begin(self.writer)
         self.responses.begin(self.writer)
         self.descriptors.begin(transport, self.writer.flush)
-        if self._on_opened is not None:
-            self._on_opened(self.connection)
-            if self.is_shut:
-                return
+        verdict = self._on_opened is None or self._on_opened(self.connection)
+        if not isinstance(verdict, bool):
+            self.is_reading = False
+            transport.pause_reading()
+            self._greeting = self.loop.create_task(self._await_verdict(verdict))
+        elif not self.is_shut:
+            self._decided(is_admitted=verdict)
+
+    async def _await_verdict(self, verdict: Awaitable[bool]) -> None:
+        is_admitted = False
+        try:
+            is_admitted = await verdict
+        finally:
+            if not self.is_shut:
+                self._decided(is_admitted=is_admitted)
+
+    def _decided(self, *, is_admitted: bool) -> None:
+        """Begin, if the peer is admitted."""
+        if not is_admitted:
+            self._shut()
+            return
+        self.is_admitted = True
+        self._regulate_reading()
         try:
             self.state = self.router.new_state()
         except Exception as error:
@@ -192,11 +219,19 @@ class Link(Generic[S]):
         else:
             self.responses.hold()
             self._greeting = self.loop.create_task(self._greet())
+        if self._early:
+            early, self._early = self._early, b""
+            self.received(early)
 
     def received(self, data: bytes) -> None:
         """The peer's next bytes are here."""
         if self._is_violated or self.is_shut:
             return  # read only to be thrown away
+        if not self.is_admitted:
+            # uvloop's transports can't be paused before they begin, so that they read once.
+            self._early += data
+            self.transport.pause_reading()
+            return
         violation = None
         try:
             boxes = self.reader.feed(data, self.handover.until, ASKS_PER_TURN)
@@ -359,6 +394,9 @@ class Link(Generic[S]):
         self.calls.end()
         self.writer.flush()
         transport = self.transport
+        if not self.is_admitted:
+            transport.abort()
+            return
         # A peer that doesn't read would keep what is left waiting for ever.
         self._timers.append(self.loop.call_later(_FLUSH_TIMEOUT, transport.abort))
         if self.writer.is_locked:
@@ -450,8 +488,8 @@ class Link(Generic[S]):
 
     def _regulate_reading(self) -> None:
         """Stop reading from a peer that asks and doesn't take its answers; go on when it does."""
-        if self._is_violated or self.is_shut or self._is_at_end:
-            return  # what comes is thrown away
+        if self._is_violated or self.is_shut or self._is_at_end or not self.is_admitted:
+            return  # what comes is thrown away, or waits
         is_choked = self.writer.is_choked
         if is_choked:
             self.responses.hold()

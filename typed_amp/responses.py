@@ -20,6 +20,7 @@ from typed_amp.box import (
     CLOSING,
     DEADLINE,
     INVALID_ARGUMENTS,
+    NOT_ALLOWED,
     TIMEOUT,
     UNHANDLED,
     UNKNOWN,
@@ -30,7 +31,7 @@ from typed_amp.calls import too_long_box
 from typed_amp.deadlines import AMBIENT_DEADLINE, decode_deadline
 from typed_amp.descriptors import close_descriptors
 from typed_amp.details import ERROR_DETAILS, encode_details
-from typed_amp.errors import DecodeError
+from typed_amp.errors import DecodeError, NotAllowedError
 from typed_amp.extensions import BUILT_IN
 
 if TYPE_CHECKING:
@@ -258,6 +259,8 @@ class Responses(Generic[S]):
             # As Twisted words it, but for the b of its bytes.
             self._decline(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
             return
+        if responder.guards and not self._is_let_pass(responder, asked):
+            return
         signature = responder.signature
         try:
             if signature.has_attachments:
@@ -291,6 +294,20 @@ class Responses(Generic[S]):
                 self._unbegun.append(asked)
                 if len(self._unbegun) == 1:
                     asyncio.get_running_loop().call_soon(self._check_begun)
+
+    def _is_let_pass(self, responder: Responder, asked: Asked) -> bool:
+        try:
+            for guard in responder.guards:
+                guard.check(self._connection, asked.name)
+        except NotAllowedError as error:
+            self._refuse(asked, NOT_ALLOWED, error.description)
+        except Exception as error:
+            name = printable(asked.name)
+            _logger.error("%r: a guard of %s failed", self._connection, name, exc_info=error)
+            self._refuse(asked, UNKNOWN, "Unknown Error")
+        else:
+            return True
+        return False
 
     def close(self) -> None:
         """Refuse asks from now on, those that wait among them; responders go on."""
@@ -410,6 +427,9 @@ class Responses(Generic[S]):
 
     def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         declared = responder.signature.declared(error)
+        if declared is None and isinstance(error, NotAllowedError) and not error.is_received:
+            self._refuse(asked, NOT_ALLOWED, error.description)
+            return
         if declared is None:
             self._fail_undeclared(asked, error)
             return

@@ -6,15 +6,15 @@ that are to be mended.
 
 from __future__ import annotations
 
-import functools
-import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, cast, overload
 
 from typing_extensions import TypeVar
 
 from typed_amp.box import printable
 from typed_amp.errors import DefinitionError
+from typed_amp.functions import check_function, place_of
+from typed_amp.guards import Guard
 from typed_amp.raw import RAW
 
 if TYPE_CHECKING:
@@ -62,11 +62,13 @@ class Responder:
         signature: the command it answers, or all of them.
         function: the function.
         takes_connection: whether it wants the connection beside the command.
+        guards: what must let a command pass before it is looked at, in their order.
     """
 
     signature: Signature[Any, Any]
     function: Callable[..., Coroutine[Any, Any, Any]]
     takes_connection: bool
+    guards: tuple[Guard, ...] = ()
 
 
 class Router(Generic[S]):
@@ -99,6 +101,10 @@ class Router(Generic[S]):
         self._connect_hooks: list[ConnectionHook[Any]] = []
         self._disconnect_hooks: list[ConnectionHook[Any]] = []
         self._fallback: Responder | None = None
+        self._guards: list[Guard] = []
+        self._found: dict[bytes, Responder] = {}
+        """The responders that were asked for so far, with all the guards that they have here."""
+        self._found_fallback: Responder | None = None
         self._included: list[Router[Any]] = []
         self._includers: list[Router[Any]] = []
         self.has_transitions: bool = False
@@ -126,7 +132,7 @@ class Router(Generic[S]):
         signature: Signature[C, R] = signature_of()
 
         def register(function: Any) -> Any:
-            arity = _check_function(
+            arity = check_function(
                 function,
                 f"the responder of {signature.title}",
                 {1: "the command", 2: "the command and the connection"},
@@ -168,10 +174,50 @@ class Router(Generic[S]):
             DefinitionError: there is one already; or the function is not async, or takes neither
                 one argument nor two.
         """
-        arity = _check_function(
+        arity = check_function(
             function, "the fallback", {1: "the box", 2: "the box and the connection"}
         )
         self._set_fallback(Responder(RAW, function, takes_connection=arity == 2))
+        return function
+
+    @overload
+    def guard(
+        self, function: Callable[[Connection[S]], None], /
+    ) -> Callable[[Connection[S]], None]: ...
+
+    @overload
+    def guard(
+        self, function: Callable[[Connection[S], str], None], /
+    ) -> Callable[[Connection[S], str], None]: ...
+
+    def guard(self, function: Any, /) -> Any:
+        """Register what decides whether a command may be carried out; a decorator.
+
+        ::
+
+            @private.guard
+            def logged_in(connection: Connection[Session]) -> None:
+                if connection.state.user is None:
+                    raise NotAllowedError("log in first")
+
+        It holds for the responders and the fallback of this router and of those that it includes,
+        also later ones; not for those of routers that include it. Where there are several, those
+        of outer routers come first, and each router's in the order of their registration.
+
+        It runs before the arguments are read, so that nothing is parsed of what a peer sends that
+        may not send it. The function is not `async`, and takes the connection, or that and the
+        command's name. It returns None to let the command pass. If it raises `NotAllowedError`, the
+        caller gets that, with its text; for anything else that it raises or returns the caller
+        gets `UnknownRemoteError`, and the log a traceback.
+
+        Returns:
+            The function unchanged.
+
+        Raises:
+            DefinitionError: the function is async, or takes neither one argument nor two.
+        """
+        self._guards.append(Guard.of(function))
+        self._forget_found()
         return function
 
     def on_connect(self, hook: ConnectionHook[S]) -> ConnectionHook[S]:
@@ -184,7 +230,7 @@ class Router(Generic[S]):
         Raises:
             DefinitionError: the function is not async, or doesn't take one argument.
         """
-        _check_function(hook, "the on_connect hook", {1: "the connection"})
+        check_function(hook, "the on_connect hook", {1: "the connection"})
         self._connect_hooks.append(hook)
         return hook
 
@@ -199,7 +245,7 @@ class Router(Generic[S]):
         Raises:
             DefinitionError: the function is not async, or doesn't take one argument.
         """
-        _check_function(hook, "the on_disconnect hook", {1: "the connection"})
+        check_function(hook, "the on_disconnect hook", {1: "the connection"})
         self._disconnect_hooks.append(hook)
         return hook
 
@@ -215,8 +261,8 @@ class Router(Generic[S]):
         """
         if router._state is not None and router._state is not self._state:
             raise DefinitionError(
-                f"the router to include makes its state with {_place(router._state)}, this one"
-                f" with {_place(self._state) if self._state else 'nothing'}; a connection has one"
+                f"the router to include makes its state with {place_of(router._state)}, this one"
+                f" with {place_of(self._state) if self._state else 'nothing'}; a connection has one"
             )
         if router in self._with_includers():
             raise DefinitionError("a router can't include itself, not even by way of another")
@@ -230,10 +276,39 @@ class Router(Generic[S]):
             self._add(responder)
         router._includers.append(self)
         self._included.append(router)
+        self._forget_found()
 
     def find(self, name: bytes) -> Responder | None:
         """Give the responder of a command, by its name on the wire; else the fallback, if any."""
-        return self._responders.get(name) or self._fallback
+        return self._found.get(name) or self._look_up(name)
+
+    def _look_up(self, name: bytes) -> Responder | None:
+        responder = self._responders.get(name)
+        if responder is not None:
+            self._found[name] = responder = self._with_guards(responder)
+            return responder
+        if self._found_fallback is None and self._fallback is not None:
+            self._found_fallback = self._with_guards(self._fallback)
+        return self._found_fallback
+
+    def _with_guards(self, responder: Responder) -> Responder:
+        routers = dict.fromkeys(self._on_the_way_to(responder))
+        guards = [guard for router in routers for guard in router._guards]
+        return replace(responder, guards=tuple(guards)) if guards else responder
+
+    def _on_the_way_to(self, responder: Responder) -> list[Router[Any]]:
+        """Give this router and, by whichever ways, those within it that have the responder."""
+        name = responder.signature.name
+        way: list[Router[Any]] = [self]
+        for router in self._included:
+            if responder is router._responders.get(name) or responder is router._fallback:
+                way += router._on_the_way_to(responder)
+        return way
+
+    def _forget_found(self) -> None:
+        for router in self._with_includers():
+            router._found.clear()
+            router._found_fallback = None
 
     def new_state(self) -> S:
         """Make the state of a new connection."""
@@ -265,8 +340,8 @@ class Router(Generic[S]):
             other = router._responders.get(name)
             if other is not None and other is not responder:
                 raise DefinitionError(
-                    f"{printable(name)} has two responders: {_place(other.function)} and"
-                    f" {_place(responder.function)}"
+                    f"{printable(name)} has two responders: {place_of(other.function)} and"
+                    f" {place_of(responder.function)}"
                 )
 
     def _add(self, responder: Responder) -> None:
@@ -281,60 +356,8 @@ class Router(Generic[S]):
             other = router._fallback
             if other is not None and other is not fallback:
                 raise DefinitionError(
-                    f"there are two fallbacks: {_place(other.function)} and"
-                    f" {_place(fallback.function)}"
+                    f"there are two fallbacks: {place_of(other.function)} and"
+                    f" {place_of(fallback.function)}"
                 )
         for router in routers:
             router._fallback = fallback
-
-
-def _place(function: Any) -> str:
-    """Name a function or a class, and the line where it is written."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not (inspect.isroutine(function) or isinstance(function, type)):
-        function = type(function)
-    name = f"{function.__module__}.{function.__qualname__}"
-    try:
-        file = inspect.getsourcefile(function)
-        line = inspect.getsourcelines(function)[1]
-    except (OSError, TypeError):
-        return name
-    return f'{name} ("{file}", line {line})'
-
-
-def _check_function(function: Any, role: str, arguments: dict[int, str]) -> int:
-    """Refuse what can't be called as it will be; say how many arguments it wants.
-
-    Args:
-        function: what was registered.
-        role: what it is to be, for the message.
-        arguments: by how many it may take, the words for them.
-    """
-    if isinstance(function, type):
-        raise DefinitionError(
-            f"{role} must be a function: {_place(function)} is a class. Give an instance of it"
-        )
-    bare = function
-    while isinstance(bare, functools.partial):
-        bare = bare.func
-    if not callable(function):
-        raise DefinitionError(f"{role} must be a function, not {function!r}")
-    if not (
-        inspect.iscoroutinefunction(bare)
-        or inspect.iscoroutinefunction(getattr(bare, "__call__", None))  # noqa: B004
-    ):
-        raise DefinitionError(f"{role} must be an async function: {_place(function)} is not")
-    signature = inspect.signature(function)
-    is_unbound = next(iter(signature.parameters), None) == "self"
-    for arity in () if is_unbound else arguments:
-        try:
-            signature.bind(*range(arity))
-        except TypeError:
-            continue
-        return arity
-    hint = "; register the method of an instance, not of the class" if is_unbound else ""
-    raise DefinitionError(
-        f"{role} takes {', or '.join(arguments.values())}, but"
-        f" {_place(function)} is written as {signature}{hint}"
-    )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Generic, Self, cast
 from typing_extensions import TypeVar, Unpack
 
 from typed_amp.addresses import address_of, shown
+from typed_amp.admission import Admission
 from typed_amp.connection import Connection
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from types import TracebackType
 
+    from typed_amp.admission import Verdict
     from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
@@ -46,9 +48,16 @@ class Server(Generic[S, A]):
     Made by `serve` and `serve_unix`, never by hand. `async with` closes it at the end.
     """
 
-    def __init__(self, router: Router[S], **options: Unpack[ConnectionOptions]) -> None:
+    def __init__(
+        self,
+        router: Router[S],
+        *,
+        admit: Callable[[Connection[S]], Verdict] | None,
+        **options: Unpack[ConnectionOptions],
+    ) -> None:
         check_options(options)
         self._router = router
+        self._admission = None if admit is None else Admission(admit)
         self._options = options
         self._connections: set[Connection[S]] = set()
         self._listener: asyncio.Server
@@ -68,8 +77,8 @@ class Server(Generic[S, A]):
 
     @property
     def connections(self) -> Sequence[Connection[S]]:
-        """The connections there are now, in no order."""
-        return tuple(self._connections)
+        """The connections there are now, in no order; with `admit=`, those that were admitted."""
+        return tuple(each for each in self._connections if each._link.is_admitted)
 
     async def serve_forever(self) -> None:
         """Serve until somebody closes the server. It serves without this too.
@@ -97,7 +106,7 @@ class Server(Generic[S, A]):
             self._is_closing = True
             self._listener.close()
             self._remove_socket_files()
-        for connection in self.connections:
+        for connection in tuple(self._connections):
             connection.close(drain_timeout=drain_timeout)
         self._check_closed()
 
@@ -122,7 +131,7 @@ class Server(Generic[S, A]):
 
     def __repr__(self) -> str:
         where = ", ".join(shown(address) for address in self._addresses)
-        status = "closing" if self._is_closing else f"{len(self._connections)} connections"
+        status = "closing" if self._is_closing else f"{len(self.connections)} connections"
         return f"<Server at {where}, {status}>"
 
     def _new_protocol(self) -> asyncio.Protocol:
@@ -135,10 +144,12 @@ class Server(Generic[S, A]):
         )
         return LinkProtocol(connection)
 
-    def _opened(self, connection: Connection[S]) -> None:
+    def _opened(self, connection: Connection[S]) -> Verdict:
         self._connections.add(connection)
         if self._is_closing:  # it was in the handshake when the server closed
             connection.close(drain_timeout=0)
+            return False
+        return self._admission is None or self._admission.decide(connection)
 
     def _ended(self, connection: Connection[S]) -> None:
         self._connections.discard(connection)
@@ -181,6 +192,7 @@ def serve(
     port: int,
     *,
     ssl: SSLContext | None = None,
+    admit: Callable[[Connection[S]], Verdict] | None = None,
     **options: Unpack[ConnectionOptions],
 ) -> Opening[Server[S]]:
     """Serve a router over TCP: `await serve(...)` or `async with serve(...)`.
@@ -193,6 +205,12 @@ def serve(
         port: the port; 0 takes a free one, see `Server.addresses`.
         ssl: a server's context for TLS. With `verify_mode = ssl.CERT_REQUIRED` clients must show a
             certificate, see `Connection.peer_certificate`.
+        admit: says whether a connection is admitted, once there is one (after the handshake, with
+            TLS) and before anything is read from it. Takes the `Connection`, for its
+            `peer_certificate`, `peer_credentials` and `remote_address`; it has no state yet, and
+            the peer is not to be called. A function, async or not. Only True admits: a connection
+            is refused by anything else that it returns or raises, or if it takes more than ten
+            seconds. It is closed at once then, and the log says so; hooks don't run.
         options: see `ConnectionOptions`.
 
     Raises:
@@ -200,7 +218,7 @@ def serve(
     """
 
     async def open_server() -> Server[S]:
-        server: Server[S] = Server(router, **options)
+        server: Server[S] = Server(router, admit=admit, **options)
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(
             server._new_protocol, host, port, ssl=ssl, start_serving=False
@@ -215,6 +233,7 @@ def serve_unix(
     path: str | os.PathLike[str],
     *,
     ssl: SSLContext | None = None,
+    admit: Callable[[Connection[S]], Verdict] | None = None,
     **options: Unpack[ConnectionOptions],
 ) -> Opening[Server[S, str]]:
     """Serve a router over a Unix socket. Everything else is as with `serve`.
@@ -226,6 +245,7 @@ def serve_unix(
         router: answers what clients ask.
         path: where to make the socket; about 100 bytes at the most, by the system's rule.
         ssl: a server's context for TLS.
+        admit: as for `serve`.
         options: see `ConnectionOptions`.
 
     Raises:
@@ -233,7 +253,7 @@ def serve_unix(
     """
 
     async def open_server() -> Server[S, str]:
-        server: Server[S, str] = Server(router, **options)
+        server: Server[S, str] = Server(router, admit=admit, **options)
         loop = asyncio.get_running_loop()
         new_protocol: Callable[[], asyncio.Protocol] = server._new_protocol
         if ssl is None:
@@ -250,6 +270,7 @@ def run(
     port: int,
     *,
     ssl: SSLContext | None = None,
+    admit: Callable[[Connection[S]], Verdict] | None = None,
     **options: Unpack[ConnectionOptions],
 ) -> None:
     """Serve a router over TCP until SIGINT or SIGTERM, then close it decently.
@@ -263,6 +284,7 @@ def run(
         host: as for `serve`.
         port: as for `serve`.
         ssl: as for `serve`.
+        admit: as for `serve`.
         options: see `ConnectionOptions`.
 
     Raises:
@@ -271,7 +293,7 @@ def run(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with serve(router, host, port, ssl=ssl, **options) as server:
+        async with serve(router, host, port, ssl=ssl, admit=admit, **options) as server:
             is_stopping = False
 
             def stop() -> None:

@@ -22,6 +22,7 @@ from typed_amp.box import (
     ERROR_DESCRIPTION,
     INVALID_ARGUMENTS,
     MAX_VALUE_LENGTH,
+    NOT_ALLOWED,
     UNHANDLED,
     UNKNOWN,
     encode_pairs,
@@ -34,6 +35,7 @@ from typed_amp.errors import (
     DefinitionError,
     EncodeError,
     InvalidArgumentsError,
+    NotAllowedError,
     RemoteAmpError,
     UnhandledCommandError,
     UnknownRemoteError,
@@ -362,11 +364,14 @@ class Signature(Generic[C_co, R_co]):
 def remote_error(box: Box) -> RemoteAmpError:
     """Make the error that an error box stands for where no command says what its code means."""
     code = box.get(ERROR_CODE, b"")
-    return _PROTOCOL_ERRORS.get(code, RemoteAmpError)(
-        code.decode("utf-8", "backslashreplace"),
-        box.get(ERROR_DESCRIPTION, b"").decode("utf-8", "backslashreplace"),
-        {key: value for key, value in box.items() if key not in _ERROR_KEYS},
-    )
+    description = box.get(ERROR_DESCRIPTION, b"").decode("utf-8", "backslashreplace")
+    fields = {key: value for key, value in box.items() if key not in _ERROR_KEYS}
+    if code == NOT_ALLOWED:
+        refusal = NotAllowedError(description, fields)
+        refusal.is_received = True
+        return refusal
+    error_type = _PROTOCOL_ERRORS.get(code, RemoteAmpError)
+    return error_type(code.decode("utf-8", "backslashreplace"), description, fields)
 
 
 def error_fields(error: BaseException) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr, create_model
 from twisted.internet.testing import StringTransport
 from twisted.protocols import amp
 
@@ -23,6 +23,7 @@ from tests.interop.kinds import (
     OPTIONAL_KINDS,
     SCALARS,
     BothCommands,
+    Kind,
     box_of,
     offsets,
 )
@@ -49,6 +50,24 @@ def test_value(kind: str, data: st.DataObject) -> None:
     assert written == both.twisted_writes(values)
     assert described(both.we_read(written)) == described(values)
     assert described(both.twisted_reads(written)) == described(values)
+
+
+SECRETS = {
+    "text": (BothCommands(value=Kind(SecretStr, amp.Unicode, st.text())), SecretStr),
+    "bytes": (BothCommands(value=Kind(SecretBytes, amp.String, st.binary())), SecretBytes),
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+@unhurried
+@given(data=st.data())
+def test_secret(kind: str, data: st.DataObject) -> None:
+    both, secret_type = SECRETS[kind]
+    values = data.draw(both.values)
+    written = both.we_write(values)
+    assert written == both.twisted_writes(values)
+    assert vars(both.we_read(written)) == {"value": secret_type(values["value"])}
+    assert both.twisted_reads(written) == values
 
 
 @unhurried

@@ -9,13 +9,16 @@ import pytest
 
 from tests.interop import commands
 from tests.interop.conftest import OurServer
-from tests.interop.peers import Session, TwistedProcess
+from tests.interop.peers import Session, TwistedProcess, router
 from typed_amp import (
     Connection,
     ConnectionLostError,
+    NotAllowedError,
     RemoteAmpError,
+    Router,
     UnhandledCommandError,
     UnknownRemoteError,
+    serve,
 )
 
 TEXT = "said the peer, é"
@@ -123,6 +126,27 @@ class TestTwistedCallsUs:
         assert failed["error"] == seen
         assert text in failed["text"]
         assert after == ANSWERED
+
+    async def test_refusal_of_a_guard(
+        self, twisted_client: TwistedProcess, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        guarded = Router(state=Session)
+        guarded.include(router)
+
+        @guarded.guard
+        def integers_only(connection: Connection[Session], name: str) -> None:
+            if name != "EchoInteger":
+                raise NotAllowedError(TEXT)
+
+        async with serve(guarded, "127.0.0.1", 0) as server:
+            where = {"transport": "tcp", "port": server.addresses[0][1]}
+            failed, after = await twisted_client.call(
+                where, ("Fail", {"error": "RefusedError"}), STILL_THERE
+            )
+        assert failed["error"] == "UnknownRemoteError"
+        assert TEXT in failed["text"]
+        assert after == ANSWERED
+        assert not caplog.records
 
     async def test_fatal_error(self, our_server: OurServer, twisted_client: TwistedProcess) -> None:
         waiting, failed = await twisted_client.play(

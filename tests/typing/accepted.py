@@ -60,6 +60,7 @@ from typed_amp import (
     Key,
     Large,
     Limits,
+    NotAllowedError,
     ProcessConnection,
     ProtocolViolationError,
     RemoteAmpError,
@@ -243,6 +244,39 @@ def responders_that_take_more_and_give_more() -> None:
 
     @router.responder(Ping)  # accepted
     async def with_an_optional_parameter(command: Ping, level: int = 0) -> None: ...
+
+
+def guards() -> None:
+    router = Router(state=Session)
+
+    @router.guard  # accepted
+    def of_the_connection(connection: Connection[Session]) -> None: ...
+
+    @router.guard  # accepted
+    def of_the_name_too(connection: Connection[Session], name: str) -> None: ...
+
+    @router.guard  # accepted
+    def of_any_connection(connection: Connection[Any]) -> None:
+        raise NotAllowedError("closed")
+
+    checked: Callable[[Connection[Session], str], None] = of_the_name_too  # accepted
+    print(checked)
+
+
+def admits(connection: Connection[Session]) -> bool:
+    return connection.peer_certificate is not None
+
+
+async def admits_later(connection: Connection[Any]) -> bool:
+    credentials = connection.peer_credentials
+    return credentials is not None and assert_type(credentials.user_id, int) == 0
+
+
+def admission(router: Router[Session]) -> None:
+    serve(router, "localhost", 0, admit=admits)  # accepted
+    serve_unix(router, "/run/amp", admit=admits_later)  # accepted
+    serve(router, "localhost", 0, admit=lambda connection: connection.is_closed)  # accepted
+    typed_amp.run(router, "localhost", 8000, admit=admits)  # accepted
 
 
 async def responders_called_directly(connection: Connection) -> None:

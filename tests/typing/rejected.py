@@ -43,6 +43,7 @@ from typed_amp import (
     Key,
     Large,
     Limits,
+    NotAllowedError,
     RemoteAmpError,
     Router,
     Server,
@@ -218,6 +219,45 @@ def responders() -> None:
     router.responder("Repeat")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     router.responder()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     router.responder(gives_text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def is_an_async_guard(connection: Connection) -> None: ...
+
+
+def says_yes_or_no(connection: Connection) -> bool:
+    return connection.is_closed
+
+
+def guards_a_session(connection: Connection[Session]) -> None: ...
+
+
+def guards_by_the_command(command: Repeat) -> None: ...
+
+
+def guards_by_bytes(connection: Connection, name: bytes) -> None: ...
+
+
+def guards() -> None:
+    router = Router()
+    router.guard(is_an_async_guard)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.guard(says_yes_or_no)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.guard(guards_a_session)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.guard(guards_by_the_command)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.guard(guards_by_bytes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    NotAllowedError()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def admits_by_the_command(command: Repeat) -> bool:
+    return True
+
+
+async def says_nothing(connection: Connection) -> None: ...
+
+
+def admission(router: Router) -> None:
+    serve(router, "localhost", 0, admit=admits_by_the_command)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    serve_unix(router, "/run/amp", admit=says_nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    typed_amp.run(router, "localhost", 8000, admit=guards_a_session)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def responders_below_the_decorator() -> None:

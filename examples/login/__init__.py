@@ -1,0 +1,1 @@
+"""A login: nothing else until then."""
