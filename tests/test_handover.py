@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -199,6 +200,8 @@ async def test_while_a_peer_does_not_read_its_answers(certificates: Certificates
     router = secure_router(certificates.server)
     router.responder(Make)(make)
     async with raw_client_of(router) as (peer, connection):
+        ours = connection._link.transport.get_extra_info("socket")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         makes: list[Box] = [
             {b"_ask": b"%d" % n, b"_command": b"Make", b"size": b"60000"} for n in range(60)
         ]
@@ -543,7 +546,7 @@ async def test_a_peer_that_never_answers(certificates: Certificates) -> None:
     async with raw_server_of() as (connection, peer):
         call = asyncio.create_task(connection.call(Echo(data=b"")))
         await asyncio.sleep(0)
-        with pytest.raises(CallTimeoutError, match=r"StartTLS: no answer within 0\.05 seconds"):
+        with pytest.raises(CallTimeoutError, match=r"StartTLS: no answer from .* within 0\.05"):
             await connection.start_tls(certificates.client, timeout=0.05)
         # It may begin at any time, so nothing can be said any more.
         with pytest.raises(ConnectionLostError, match="gave up waiting"):

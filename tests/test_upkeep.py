@@ -421,7 +421,9 @@ async def test_a_connection_that_was_left_is_closed_by_this_side_too() -> None:
         listener.setblocking(False)
         async with (
             place_of(example_router()) as place,
-            Client([listener.getsockname()[:2], place.address], backoff=QUICK) as client,
+            Client(
+                [listener.getsockname()[:2], place.address], backoff=QUICK, extensions=False
+            ) as client,
         ):
             sock, _ = await asyncio.get_running_loop().sock_accept(listener)
             with sock:

@@ -191,15 +191,15 @@ async def no_answer(connection: Connection) -> None:
 async def timeout(connection: Connection) -> None:
     """A timeout costs one call, not the connection
 
-    The caller stops waiting after 0.1 seconds. Another call goes through at once. The late
-    answer is let pass when it comes: look for it among the boxes.
+    The caller waits for 0.1 seconds, and says so to the server, which stops working for it then.
+    Another call goes through at once. A server that is no typed_amp program is told nothing, and
+    its late answer is let pass when it comes.
     """
     try:
         await connection.call(Wait(seconds=0.4), timeout=0.1)
     except CallTimeoutError as error:
         print(error)
     print((await connection.call(Repeat(text="still here"))).text)
-    await connection.call(Wait(seconds=0.5))  # the late answer comes first
 
 
 async def server_calls(connection: Connection) -> None:
