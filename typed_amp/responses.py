@@ -51,8 +51,12 @@ __all__ = ["ASKS_PER_TURN", "Budget", "Responses"]
 
 S = TypeVar("S", default=None)
 
-ASKS_PER_TURN: Final = 64
-"""How many of one connection's asks are taken up before others have their turn."""
+ASKS_PER_TURN: Final = 16
+"""How many of one connection's boxes are taken up before others have their turn.
+
+Few enough that neighbours hardly notice a flood. More would not be faster either: while one side
+writes some answers, the other works on those that it has already.
+"""
 
 _logger = logging.getLogger("typed_amp")
 
