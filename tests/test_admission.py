@@ -18,9 +18,9 @@ from tests.peers import HOST, LogCapture, RawPeer, port_of, raw_client, settled,
 from typed_amp import (
     Connection,
     ConnectionLostError,
+    Limits,
     Router,
     Server,
-    admission,
     connect,
     connect_unix,
     encode_box,
@@ -262,12 +262,13 @@ async def test_server_that_closes_meanwhile() -> None:
     assert not house.log
 
 
-async def test_too_slow_a_decision_is_a_refusal(
-    monkeypatch: pytest.MonkeyPatch, log: LogCapture
-) -> None:
-    monkeypatch.setattr(admission, "ADMIT_TIMEOUT", 0.01)
+async def test_too_slow_a_decision_is_a_refusal(log: LogCapture) -> None:
     house, gate = House(), Gate()
-    async with serve(house.router, HOST, 0, admit=gate) as server, raw_client(server) as peer:
+    limits = Limits(handshake_timeout=0.01)
+    async with (
+        serve(house.router, HOST, 0, admit=gate, limits=limits) as server,
+        raw_client(server) as peer,
+    ):
         assert await is_let_go(peer)
         await ended(server)
     assert gate.cancelled == 1

@@ -358,6 +358,7 @@ async def test_tls_does_not_begin_on_a_connection_that_is_lost(certificates: Cer
                     protocol,
                     certificates.server,
                     is_server=True,
+                    handshake_timeout=60,
                     server_hostname=None,
                     received=b"",
                 )

@@ -28,6 +28,7 @@ LAYERS = [
     ["handover", "rendering", "responses"],
     ["link"],
     ["connection"],
+    ["occupancy"],
     ["client", "client_state", "processes", "server", "stdio", "testing"],
     ["upkeep"],
     ["resending"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from typing_extensions import TypeVar
 
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 
     from typed_amp.connection import Connection
 
-__all__ = ["ADMIT_TIMEOUT", "Admission", "Verdict"]
+__all__ = ["Admission", "Verdict"]
 
 S = TypeVar("S", default=None)
 
 Verdict: TypeAlias = "bool | Awaitable[bool]"
 """Whether a connection is admitted, now or later."""
-
-ADMIT_TIMEOUT: Final = 10.0
-"""How many seconds an async function may take to decide; as long a peer keeps a connection."""
 
 _logger = logging.getLogger("typed_amp")
 
@@ -38,10 +35,12 @@ class Admission(Generic[S]):
 
     Args:
         admit: the function that was given for it.
+        timeout: how many seconds it may take, if it is async; as long a peer keeps a connection.
     """
 
-    def __init__(self, admit: Callable[[Connection[S]], Verdict]) -> None:
+    def __init__(self, admit: Callable[[Connection[S]], Verdict], timeout: float) -> None:
         self._admit = admit
+        self._timeout = timeout
 
     def decide(self, connection: Connection[S]) -> Verdict:
         """Ask the function. What is to be awaited ends in time, and raises nothing."""
@@ -54,7 +53,7 @@ class Admission(Generic[S]):
         return self._is_admitted(connection, verdict)
 
     async def _wait(self, connection: Connection[S], verdict: Awaitable[object]) -> bool:
-        deadline = asyncio.timeout(ADMIT_TIMEOUT)
+        deadline = asyncio.timeout(self._timeout)
         try:
             async with deadline:
                 came = await verdict
@@ -64,7 +63,7 @@ class Admission(Generic[S]):
             raise
         except Exception as error:
             if isinstance(error, TimeoutError) and deadline.expired():
-                return self._refused(connection, f"took more than {ADMIT_TIMEOUT:g} seconds")
+                return self._refused(connection, f"took more than {self._timeout:g} seconds")
             return self._failed(connection, error)
         return self._is_admitted(connection, came)
 

@@ -15,6 +15,7 @@ from typing_extensions import TypeVar, Unpack
 from typed_amp.connection import Connection
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
+from typed_amp.options import handshake_timeout
 from typed_amp.unix_socket import open_unix_transport
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def connect(
             host,
             port,
             ssl=ssl,
+            ssl_handshake_timeout=handshake_timeout(ssl, options),
             server_hostname=server_hostname if ssl else None,
         )
         return await _greeted(connection)
@@ -153,7 +155,11 @@ def connect_unix(
             await open_unix_transport(protocol, os.fspath(path))
         else:
             await asyncio.get_running_loop().create_unix_connection(
-                lambda: protocol, os.fspath(path), ssl=ssl, server_hostname=server_hostname
+                lambda: protocol,
+                os.fspath(path),
+                ssl=ssl,
+                ssl_handshake_timeout=handshake_timeout(ssl, options),
+                server_hostname=server_hostname,
             )
         return await _greeted(connection)
 

@@ -289,6 +289,7 @@ class Handover:
                 context,
                 is_server=self._is_server,
                 server_hostname=server_hostname,
+                handshake_timeout=link.limits.handshake_timeout,
                 received=link.reader.take_rest(),
             )
         except BaseException as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast
 from typing_extensions import TypeVar
 
 from typed_amp.addresses import address_of, shown
-from typed_amp.box import BoxReader
+from typed_amp.box import BUSY, BoxReader
 from typed_amp.calls import Calls, Waiter
 from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
@@ -141,6 +141,8 @@ class Link(Generic[S]):
         self.watchdog: Watchdog = Watchdog(self, limits, keepalive)
         self.is_admitted: bool = False
         """Whether the peer was let in; nothing is read before."""
+        self.is_turned_away: bool = False
+        """Whether it was let in for a moment only, to be told that there is no room."""
         self.is_reading: bool = True
         self.is_draining: bool = False
         """Whether responders may finish, and new commands are refused."""
@@ -150,7 +152,7 @@ class Link(Generic[S]):
         self.finished: asyncio.Event = asyncio.Event()
         self._peer = peer
         self._exit_status = exit_status
-        self._limits = limits
+        self.limits = limits
         self._drain_timeout = drain_timeout
         self._on_opened = on_opened
         self._on_ended = on_ended
@@ -178,7 +180,7 @@ class Link(Generic[S]):
         self.transport = transport
         self.remote_address = address_of(transport.get_extra_info("peername"))
         self.peer_credentials = credentials_of(transport.get_extra_info("socket"))
-        self.writer = BoxWriter(transport, self.loop, self._limits.max_unwritten_bytes)
+        self.writer = BoxWriter(transport, self.loop, self.limits.max_unwritten_bytes)
         self.calls.begin(self.writer)
         self.responses.begin(self.writer)
         self.descriptors.begin(transport, self.writer.flush)
@@ -198,6 +200,12 @@ class Link(Generic[S]):
             if not self.is_shut:
                 self._decided(is_admitted=is_admitted)
 
+    def turn_away(self, reason: str) -> None:
+        """Don't begin: refuse what is asked for a moment, and close."""
+        self.is_turned_away = True
+        self.responses.refusal = BUSY, reason
+        self._timers.append(self.loop.call_later(_LINGER_TIMEOUT, self._shut))
+
     def _decided(self, *, is_admitted: bool) -> None:
         """Begin, if the peer is admitted."""
         if not is_admitted:
@@ -205,6 +213,13 @@ class Link(Generic[S]):
             return
         self.is_admitted = True
         self._regulate_reading()
+        if not self.is_turned_away:
+            self._begin()
+        if self._early:
+            early, self._early = self._early, b""
+            self.received(early)
+
+    def _begin(self) -> None:
         try:
             self.state = self.router.new_state()
         except Exception as error:
@@ -219,9 +234,6 @@ class Link(Generic[S]):
         else:
             self.responses.hold()
             self._greeting = self.loop.create_task(self._greet())
-        if self._early:
-            early, self._early = self._early, b""
-            self.received(early)
 
     def received(self, data: bytes) -> None:
         """The peer's next bytes are here."""
@@ -500,7 +512,7 @@ class Link(Generic[S]):
             should_read = True
         else:
             should_read = not (is_choked or self.responses.is_full) and (
-                self.responses.held_bytes <= self._limits.max_held_bytes
+                self.responses.held_bytes <= self.limits.max_held_bytes
             )
         if should_read and self.reader.has_more:
             should_read = False
@@ -555,6 +567,11 @@ class Link(Generic[S]):
         """Another protocol has the transport: this is the end of AMP on it."""
         self._has_switched = True
         self.ended(None)
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether the peer was let in to stay."""
+        return self.is_admitted and not self.is_turned_away
 
     @property
     def peer(self) -> str:

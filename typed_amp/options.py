@@ -5,12 +5,11 @@ Rule of this module: one place says what there is to say of a connection, whiche
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import Final, TypedDict
 
-if TYPE_CHECKING:
-    from typed_amp.limits import Limits
+from typed_amp.limits import Limits
 
-__all__ = ["DRAIN_TIMEOUT", "KEEPALIVE", "ConnectionOptions", "check_options"]
+__all__ = ["DRAIN_TIMEOUT", "KEEPALIVE", "ConnectionOptions", "check_options", "handshake_timeout"]
 
 DRAIN_TIMEOUT: Final = 10.0
 """How many seconds a responder may go on when its connection is closed, unless told otherwise."""
@@ -55,3 +54,8 @@ def check_options(options: ConnectionOptions) -> None:
     if unknown:
         known = ", ".join(ConnectionOptions.__annotations__)
         raise TypeError(f"no such option: {', '.join(unknown)}. There are {known}")
+
+
+def handshake_timeout(ssl: object, options: ConnectionOptions) -> float | None:
+    """Give the seconds for a TLS handshake, as asyncio wants to be told: None without TLS."""
+    return (options.get("limits") or Limits()).handshake_timeout if ssl else None

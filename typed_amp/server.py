@@ -19,9 +19,12 @@ from typing_extensions import TypeVar, Unpack
 from typed_amp.addresses import address_of, shown
 from typed_amp.admission import Admission
 from typed_amp.connection import Connection
+from typed_amp.limits import Limits
 from typed_amp.link import LinkProtocol
+from typed_amp.occupancy import MAX_CONNECTIONS, MAX_TOTAL_REQUESTS, Occupancy
 from typed_amp.opening import Opening
-from typed_amp.options import check_options
+from typed_amp.options import check_options, handshake_timeout
+from typed_amp.responses import Budget
 from typed_amp.unix_socket import UnixTakeover
 
 if TYPE_CHECKING:
@@ -53,13 +56,18 @@ class Server(Generic[S, A]):
         router: Router[S],
         *,
         admit: Callable[[Connection[S]], Verdict] | None,
+        max_connections: int,
+        max_total_requests: int,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         check_options(options)
+        timeout = (options.get("limits") or Limits()).handshake_timeout
         self._router = router
-        self._admission = None if admit is None else Admission(admit)
+        self._admission = None if admit is None else Admission(admit, timeout)
         self._options = options
+        self._budget = Budget(max_total_requests)
         self._connections: set[Connection[S]] = set()
+        self._occupancy = Occupancy(self, self._connections, max_connections)
         self._listener: asyncio.Server
         self._addresses: tuple[A, ...] = ()
         self._socket_files: dict[str, tuple[int, int]] = {}
@@ -78,7 +86,7 @@ class Server(Generic[S, A]):
     @property
     def connections(self) -> Sequence[Connection[S]]:
         """The connections there are now, in no order; with `admit=`, those that were admitted."""
-        return tuple(each for each in self._connections if each._link.is_admitted)
+        return tuple(each for each in self._connections if each._link.has_joined)
 
     async def serve_forever(self) -> None:
         """Serve until somebody closes the server. It serves without this too.
@@ -140,6 +148,7 @@ class Server(Generic[S, A]):
             is_server=True,
             on_opened=self._opened,
             on_ended=self._ended,
+            budget=self._budget,
             **self._options,
         )
         return LinkProtocol(connection)
@@ -148,6 +157,8 @@ class Server(Generic[S, A]):
         self._connections.add(connection)
         if self._is_closing:  # it was in the handshake when the server closed
             connection.close(drain_timeout=0)
+            return False
+        if not self._occupancy.has_room(connection._link):
             return False
         return self._admission is None or self._admission.decide(connection)
 
@@ -193,6 +204,8 @@ def serve(
     *,
     ssl: SSLContext | None = None,
     admit: Callable[[Connection[S]], Verdict] | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+    max_total_requests: int = MAX_TOTAL_REQUESTS,
     **options: Unpack[ConnectionOptions],
 ) -> Opening[Server[S]]:
     """Serve a router over TCP: `await serve(...)` or `async with serve(...)`.
@@ -209,19 +222,39 @@ def serve(
             TLS) and before anything is read from it. Takes the `Connection`, for its
             `peer_certificate`, `peer_credentials` and `remote_address`; it has no state yet, and
             the peer is not to be called. A function, async or not. Only True admits: a connection
-            is refused by anything else that it returns or raises, or if it takes more than ten
-            seconds. It is closed at once then, and the log says so; hooks don't run.
+            is refused by anything else that it returns or raises, or if it takes more than
+            `Limits.handshake_timeout`. It is closed at once then, and the log says so; hooks don't
+            run.
+        max_connections: how many connections there may be. 1,000: with what each may hold that is
+            what a small machine can bear, and a process may have 1,024 files open on most systems.
+            Commands on further ones are refused with the code `BUSY`, and they are closed after a
+            second; more than a tenth beyond it are closed at once.
+        max_total_requests: how many responders may run for all connections together. 10,000: ten
+            connections may do all that `Limits.max_requests` allows. Further commands are refused
+            with `BUSY`.
         options: see `ConnectionOptions`.
 
     Raises:
         OSError: the address is in use, or is none of this machine's.
+        ValueError: there may be no connections.
     """
 
     async def open_server() -> Server[S]:
-        server: Server[S] = Server(router, admit=admit, **options)
+        server: Server[S] = Server(
+            router,
+            admit=admit,
+            max_connections=max_connections,
+            max_total_requests=max_total_requests,
+            **options,
+        )
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(
-            server._new_protocol, host, port, ssl=ssl, start_serving=False
+            server._new_protocol,
+            host,
+            port,
+            ssl=ssl,
+            ssl_handshake_timeout=handshake_timeout(ssl, options),
+            start_serving=False,
         )
         return await server._listen(listener)
 
@@ -234,6 +267,8 @@ def serve_unix(
     *,
     ssl: SSLContext | None = None,
     admit: Callable[[Connection[S]], Verdict] | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+    max_total_requests: int = MAX_TOTAL_REQUESTS,
     **options: Unpack[ConnectionOptions],
 ) -> Opening[Server[S, str]]:
     """Serve a router over a Unix socket. Everything else is as with `serve`.
@@ -246,6 +281,8 @@ def serve_unix(
         path: where to make the socket; about 100 bytes at the most, by the system's rule.
         ssl: a server's context for TLS.
         admit: as for `serve`.
+        max_connections: as for `serve`.
+        max_total_requests: as for `serve`.
         options: see `ConnectionOptions`.
 
     Raises:
@@ -253,12 +290,24 @@ def serve_unix(
     """
 
     async def open_server() -> Server[S, str]:
-        server: Server[S, str] = Server(router, admit=admit, **options)
+        server: Server[S, str] = Server(
+            router,
+            admit=admit,
+            max_connections=max_connections,
+            max_total_requests=max_total_requests,
+            **options,
+        )
         loop = asyncio.get_running_loop()
         new_protocol: Callable[[], asyncio.Protocol] = server._new_protocol
         if ssl is None:
             new_protocol = partial(UnixTakeover, new_protocol)
-        listener = await loop.create_unix_server(new_protocol, path, ssl=ssl, start_serving=False)
+        listener = await loop.create_unix_server(
+            new_protocol,
+            path,
+            ssl=ssl,
+            ssl_handshake_timeout=handshake_timeout(ssl, options),
+            start_serving=False,
+        )
         return await server._listen(listener)
 
     return Opening(open_server())
@@ -271,6 +320,8 @@ def run(
     *,
     ssl: SSLContext | None = None,
     admit: Callable[[Connection[S]], Verdict] | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+    max_total_requests: int = MAX_TOTAL_REQUESTS,
     **options: Unpack[ConnectionOptions],
 ) -> None:
     """Serve a router over TCP until SIGINT or SIGTERM, then close it decently.
@@ -285,6 +336,8 @@ def run(
         port: as for `serve`.
         ssl: as for `serve`.
         admit: as for `serve`.
+        max_connections: as for `serve`.
+        max_total_requests: as for `serve`.
         options: see `ConnectionOptions`.
 
     Raises:
@@ -293,7 +346,16 @@ def run(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with serve(router, host, port, ssl=ssl, admit=admit, **options) as server:
+        async with serve(
+            router,
+            host,
+            port,
+            ssl=ssl,
+            admit=admit,
+            max_connections=max_connections,
+            max_total_requests=max_total_requests,
+            **options,
+        ) as server:
             is_stopping = False
 
             def stop() -> None:

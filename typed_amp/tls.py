@@ -82,6 +82,7 @@ async def begin_tls(
     *,
     is_server: bool,
     server_hostname: str | None,
+    handshake_timeout: float,
     received: bytes,
 ) -> asyncio.Transport:
     """Shake hands; gives the transport that encrypts.
@@ -94,6 +95,7 @@ async def begin_tls(
         context: of this side.
         is_server: whether this side is TLS's server.
         server_hostname: the name that the server's certificate must have.
+        handshake_timeout: the seconds that it may take.
         received: what was read already of the peer's side of the handshake. Whatever it is, TLS
             gets it: AMP in there is no handshake, and ends the connection.
 
@@ -117,6 +119,7 @@ async def begin_tls(
             context,
             server_side=is_server,
             server_hostname=None if is_server else server_hostname,
+            ssl_handshake_timeout=handshake_timeout,
         )
 
     # Not by the loop's factory of tasks: the order of the turns is counted on below.
