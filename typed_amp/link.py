@@ -505,7 +505,7 @@ class Link(Generic[S]):
         is_choked = self.writer.is_choked
         if is_choked:
             self.responses.hold()
-        if self.reader.is_stopped or self.writer.is_overfull:
+        if self.reader.is_stopped or self.writer.is_overflowing:
             should_read = False  # until it is known what follows; until the peer reads
         elif self.dialogue.expected:
             # The answers that this side waits for come the same way as the asks. Those wait, then.

@@ -68,6 +68,13 @@ class BoxWriter:
             self.unwritten_bytes > self._max_unwritten_bytes
         )
 
+    @property
+    def is_overflowing(self) -> bool:
+        """Whether twice as much waits: so much that nothing more may be caused to be written."""
+        return (self.is_full or self.is_locked) and (
+            self.unwritten_bytes > 2 * self._max_unwritten_bytes
+        )
+
     def write_answer(self, box: bytes) -> None:
         """Take a box now, whether there is room or not."""
         if self.is_full or (self.is_locked and self._size > HIGH_WATER):

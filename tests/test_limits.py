@@ -1,0 +1,142 @@
+"""What a peer can make this side hold, and that it can't have more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests.example_commands import Data, Echo, Log, Make, Repeat, Text, example_router
+from tests.peers import (
+    HOST,
+    LogCapture,
+    joined,
+    port_of,
+    raw_client,
+    raw_client_of,
+    settled,
+    until,
+)
+from tests.test_connection import Gate
+from typed_amp import Limits, connect, serve
+from typed_amp.box import encode_box
+
+
+def ask(key: int) -> dict[bytes, bytes]:
+    return {b"_ask": b"%d" % key, b"_command": b"Wait", b"key": b"%d" % key}
+
+
+async def test_no_more_responders_run_than_may() -> None:
+    gate = Gate()
+    async with raw_client_of(gate.router, limits=Limits(max_requests=3)) as (peer, connection):
+        await peer.send(*[ask(key) for key in range(10)])
+        await gate.holds(3)
+        await settled()
+        assert len(gate.waiting) == 3
+        assert not connection._link.is_reading
+        for key in range(10):
+            await until(lambda key=key: key in gate.waiting)  # type: ignore[misc]
+            assert connection._link.responses.running <= 3
+            gate.waiting[key].set_result("")
+        answers = [await peer.receive() for _ in range(10)]
+        assert [answer[b"_answer"] for answer in answers] == [b"%d" % key for key in range(10)]
+        assert connection._link.is_reading
+
+
+async def test_what_this_side_waits_for_gets_through_and_the_rest_is_busy(log: LogCapture) -> None:
+    gate = Gate()
+    limits = Limits(max_requests=1, max_held_bytes=2_000)
+    async with raw_client_of(gate.router, limits=limits, extensions=False) as (peer, connection):
+        call = asyncio.create_task(connection.call(Repeat(text="ab")))
+        question = await peer.receive()
+        await peer.send(*[ask(key) for key in range(8)])
+        refused = [await peer.receive() for _ in range(5)]
+        assert {box[b"_error_code"] for box in refused} == {b"BUSY"}
+        assert all(b"not carried out" in box[b"_error_description"] for box in refused)
+        await peer.send({b"_answer": question[b"_ask"], b"text": b"came through"})
+        assert await call == Text(text="came through")
+        for key in range(3):
+            await until(lambda key=key: key in gate.waiting)  # type: ignore[misc]
+            gate.waiting[key].set_result("")
+            assert (await peer.receive())[b"_answer"] == b"%d" % key
+    assert "max_held_bytes" in log.only_line()
+
+
+async def test_answers_that_are_not_read_wait_as_what_they_are_made_from() -> None:
+    limits = Limits(max_unwritten_bytes=200_000)
+    async with raw_client_of(example_router(), limits=limits) as (peer, connection):
+        asks = [
+            {b"_ask": b"%d" % key, b"_command": b"Make", b"size": b"60000"} for key in range(300)
+        ]
+        sending = asyncio.create_task(peer.send(*asks))
+        await until(lambda: connection._link.writer.is_overfull)
+        await settled()
+        assert connection._link.writer.unwritten_bytes < 4 * 200_000
+        for key in range(300):
+            assert (await peer.receive())[b"_answer"] == b"%d" % key
+        await sending
+
+
+@pytest.mark.parametrize("most", [1, 2, 7])
+@pytest.mark.parametrize("size", [1, 60_000])
+async def test_two_sides_that_flood_each_other_come_to_an_end(most: int, size: int) -> None:
+    limits = Limits(max_requests=most, max_unwritten_bytes=100_000)
+    async with joined(example_router(), example_router(), limits=limits) as (client, server):
+        calls = [side.call(Echo(data=bytes(size))) for _ in range(150) for side in (client, server)]
+        async with asyncio.timeout(20):
+            assert set(map(len, [each.data for each in await asyncio.gather(*calls)])) == {size}
+
+
+async def test_a_flood_in_one_piece_leaves_others_their_turn() -> None:
+    begun = 0
+    router = example_router()
+
+    @router.responder(Log)
+    async def note(command: Log) -> None:
+        nonlocal begun
+        begun += 1
+
+    async with (
+        serve(router, HOST, 0) as server,
+        connect(HOST, port_of(server)) as neighbour,
+        raw_client(server) as peer,
+    ):
+        await neighbour.call(Repeat(text="ab"))
+        flood = encode_box({b"_command": b"Log", b"line": b""}) * 5_000
+        writing = asyncio.create_task(peer.write(flood))
+        await until(lambda: begun)
+        answered_at: list[int] = []
+        while begun < 4_000:
+            await neighbour.call(Repeat(text="ab"))
+            answered_at.append(begun)
+        await writing
+        assert len(answered_at) > 20  # and not once, when all is done
+
+
+async def test_the_answers_to_what_was_refused_are_bounded_too() -> None:
+    async with raw_client_of(example_router(), limits=Limits(max_unwritten_bytes=100_000)) as (
+        peer,
+        connection,
+    ):
+        flood = encode_box({b"_ask": b"1", b"_command": b"Unknown"}) * 20_000
+        writing = asyncio.create_task(peer.write(flood))
+        await until(lambda: not connection._link.is_reading)
+        await settled()
+        assert connection._link.writer.unwritten_bytes < 200_000
+        writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writing
+
+
+async def test_cancelling_what_waits_to_be_written_is_answered_once() -> None:
+    limits = Limits(max_unwritten_bytes=70_000)
+    async with joined(example_router(), limits=limits) as (client, server):
+        server._link.writer.lock()
+        calls = [asyncio.create_task(client.call(Make(size=60_000))) for _ in range(5)]
+        await until(lambda: server._link.responses.running == 3)
+        server.close(drain_timeout=0)
+        server._link.writer.unlock()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(outcome, Data) for outcome in outcomes) == 2
+        assert server._link.dialogue.unanswered == 0
