@@ -21,9 +21,9 @@ DOCUMENTED = {
     # commands
     "Command", "CommandError", "Codec", "Descriptor", "Json", "Key", "Large",
     # connections
-    "Connection", "ConnectionOptions", "PeerCredentials", "ProcessConnection", "Router", "Server",
-    "connect", "connect_process", "connect_unix", "remaining_time", "run", "serve", "serve_fds",
-    "serve_stdio", "serve_unix",
+    "Connection", "ConnectionOptions", "Counters", "PeerCredentials", "ProcessConnection", "Router",
+    "Server", "connect", "connect_process", "connect_unix", "remaining_time", "run", "serve",
+    "serve_fds", "serve_stdio", "serve_unix",
     # a client that comes back
     "Backoff", "Client", "ClientState", "ClientStatus",
     # from AMP to something else

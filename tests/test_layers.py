@@ -12,10 +12,10 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "details", "limits"],
+    ["backoff", "counters", "details", "limits"],
     ["errors"],
     ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
-    ["functions", "peer_credentials"],
+    ["functions", "log", "peer_credentials"],
     ["codecs", "capture", "deadlines", "large", "python_source", "unix_transport"],
     ["admission", "descriptors", "guards", "unix_socket"],
     ["options", "annotations", "descriptor_exchange", "plan", "twisted_fields"],
@@ -39,7 +39,18 @@ LAYERS = [
 """What stands on what: the modules of one line import from the lines above it, if from any."""
 
 PURE = [
-    *("addresses", "backoff", "box", "capture", "details", "dialogue", "errors", "large", "limits")
+    *(
+        "addresses",
+        "backoff",
+        "box",
+        "capture",
+        "counters",
+        "details",
+        "dialogue",
+        "errors",
+        "large",
+        "limits",
+    )
 ]
 """What can be fuzzed alone, compiled, and used under any transport."""
 

@@ -8,6 +8,7 @@ from typed_amp.codecs import Codec, Json
 from typed_amp.command import Command
 from typed_amp.command_error import CommandError
 from typed_amp.connection import Connection
+from typed_amp.counters import Counters
 from typed_amp.deadlines import remaining_time
 from typed_amp.descriptors import Descriptor
 from typed_amp.details import ErrorDetail
@@ -55,6 +56,7 @@ __all__ = [
     "Connection",
     "ConnectionLostError",
     "ConnectionOptions",
+    "Counters",
     "DecodeError",
     "DefinitionError",
     "Descriptor",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 from typing_extensions import TypeVar
 
 from typed_amp.functions import place_of
+from typed_amp.log import LOGGER, log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,8 +27,6 @@ S = TypeVar("S", default=None)
 
 Verdict: TypeAlias = "bool | Awaitable[bool]"
 """Whether a connection is admitted, now or later."""
-
-_logger = logging.getLogger("typed_amp")
 
 
 class Admission(Generic[S]):
@@ -77,12 +76,14 @@ class Admission(Generic[S]):
         )
 
     def _failed(self, connection: Connection[S], error: Exception) -> bool:
-        _logger.error("%r: admit= failed", connection, exc_info=error)
+        log(logging.ERROR, "admit_failed", connection, "admit= failed", error=error)
         return self._refused(connection, f"raised {type(error).__name__}")
 
     def _refused(self, connection: Connection[Any], reason: str) -> bool:
         credentials = connection.peer_credentials
         who = "" if credentials is None else " (process {}, user {}, group {})".format(*credentials)
         place = place_of(self._admit)
-        _logger.info("refused %s%s: %s %s", connection._link.peer, who, place, reason)
+        extra = {"amp_event": "not_admitted", "amp_connection": connection.name}
+        told = "refused %s%s: %s %s"
+        LOGGER.info(told, connection._link.peer, who, place, reason, extra=extra)
         return False

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typed_amp.admission import Verdict
     from typed_amp.box import Box
     from typed_amp.command import Command
+    from typed_amp.counters import Counters
     from typed_amp.errors import ConnectionLostError
     from typed_amp.peer_credentials import PeerCredentials
     from typed_amp.responses import Budget
@@ -342,6 +343,16 @@ class Connection(Generic[S]):
         False while `close` lets responders finish.
         """
         return self._calls.is_ended
+
+    @property
+    def counters(self) -> Counters:
+        """What happened on this connection up to now, in numbers."""
+        return self._link.counters
+
+    @property
+    def name(self) -> str:
+        """What log records call this connection: the peer, and a number of its own."""
+        return self._link.name
 
     @property
     def state(self) -> S:

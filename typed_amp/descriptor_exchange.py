@@ -108,6 +108,7 @@ class DescriptorExchange:
                 " (Limits.max_unclaimed_descriptors)",
                 self._owner,
                 excess,
+                extra={"amp_event": "descriptors", "amp_limit": "max_unclaimed_descriptors"},
             )
             for number in list(self._unclaimed)[:excess]:
                 self._discard(number)

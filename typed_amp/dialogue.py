@@ -23,7 +23,9 @@ from typed_amp.box import (
     Box,
     encode_box,
     encode_pairs,
+    printable,
 )
+from typed_amp.counters import count_code
 from typed_amp.errors import ProtocolViolationError
 
 if TYPE_CHECKING:
@@ -109,12 +111,16 @@ class Dialogue(Generic[W]):
         strays: how many answers came to asks that were never made, or were answered before. They
             are counted and ignored, where Twisted drops the connection.
         unanswered: how many of the peer's asks await an answer now.
+        errors_received: how many of our asks were answered with an error, by its code.
+        errors_given: how many of the peer's were.
     """
 
     def __init__(self) -> None:
         self.late: int = 0
         self.strays: int = 0
         self.unanswered: int = 0
+        self.errors_received: dict[str, int] = {}
+        self.errors_given: dict[str, int] = {}
         self._asks_made = 0
         self._abandoned = 0
         self._pending: dict[bytes, W] = {}
@@ -171,6 +177,8 @@ class Dialogue(Generic[W]):
             tag = box[ANSWER]
         elif ERROR in box:
             tag = box[ERROR]
+            if tag in self._pending and tag not in self._asides:
+                count_code(self.errors_received, printable(box.get(ERROR_CODE, b"")[:100]))
         elif COMMAND in box:
             asked = Asked(box[COMMAND], box.get(ASK), box)
             if asked.tag is not None:
@@ -225,6 +233,7 @@ class Dialogue(Generic[W]):
         Returns:
             The box to write; None if nothing may be written.
         """
+        count_code(self.errors_given, printable(code[:100]))
         if not self.answered(asked):
             return None
         assert asked.tag is not None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from typed_amp.box import ANSWER, ASK, COMMAND, ERROR
 from typed_amp.errors import EncodeError, StartTLSError
+from typed_amp.log import log
 from typed_amp.tls import begin_tls, check_context, check_in_the_clear, feed_protocol
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ _HEAD_START: Final = 0.1
 TLS's client speaks first. Twisted, if it is the server that asked, takes what arrives along with
 the answer for AMP and is stuck; so it gets the time to read the answer alone.
 """
-
-_logger = logging.getLogger("typed_amp")
 
 
 class Handover:
@@ -142,7 +141,8 @@ class Handover:
         try:
             self._switch(answer)
         except Exception as error:
-            _logger.error("%r: the other protocol failed to begin", link.connection, exc_info=error)
+            told = "the other protocol failed to begin"
+            log(logging.ERROR, "switch_failed", link.connection, told, error=error)
 
     async def _follow(self, context: ssl.SSLContext) -> None:
         try:
@@ -152,7 +152,8 @@ class Handover:
         except (OSError, asyncio.CancelledError) as error:
             reason = self._link.lost_cause or error
             text = str(reason) or type(reason).__name__
-            _logger.warning("%r: the TLS handshake failed: %s", self._link.connection, text)
+            told = "the TLS handshake failed: %s"
+            log(logging.WARNING, "tls_failed", self._link.connection, told, text)
             if not isinstance(error, OSError):
                 raise
 

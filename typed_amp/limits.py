@@ -30,9 +30,10 @@ class Limits:
             `on_connect`, for one of `max_requests`, or for the peer to take the answers to earlier
             ones. Beyond it nothing more is read; while this side waits for an answer of the peer's,
             commands beyond it are refused with the code `BUSY`. 16 MiB: four of the longest boxes.
-        max_unwritten_bytes: the most bytes that wait for the peer to read. Further answers beyond it
-            are written when it has read enough, and their responders count as running until then;
-            beyond twice as much nothing is read from it either. 4 MiB: one of the longest boxes.
+        max_unwritten_bytes: the most bytes that wait for the peer to read. Beyond that,
+            answers are written when it has read enough, and their responders count as running
+            until then; beyond twice as much nothing is read from it either. 4 MiB: one of the
+            longest boxes.
         max_unclaimed_descriptors: the most file descriptors that came and that no command has
             claimed yet; the oldest are closed beyond it. 256: about as many as one message on a
             Unix socket can carry on Linux, and a quarter of what a process may have open there

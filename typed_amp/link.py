@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import itertools
 import math
+from logging import ERROR, WARNING
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
@@ -18,11 +19,13 @@ from typing_extensions import TypeVar
 from typed_amp.addresses import address_of, shown
 from typed_amp.box import BUSY, BoxReader
 from typed_amp.calls import Calls, Waiter
+from typed_amp.counters import Counters
 from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
 from typed_amp.errors import ConnectionLostError, ProcessEndedError, ProtocolViolationError
 from typed_amp.extensions import CAPABILITIES_TAG, FEATURES, Capabilities, Closing, Extensions
 from typed_amp.handover import Handover
+from typed_amp.log import log
 from typed_amp.peer_credentials import PeerCredentials, credentials_of
 from typed_amp.responses import ASKS_PER_TURN, Budget, Responses
 from typed_amp.watchdog import Watchdog
@@ -52,7 +55,7 @@ _CLOSING_TIMEOUT: Final = 1.0
 _TLS_LINGER_TIMEOUT: Final = 0.3
 """Likewise with TLS, where the peer isn't told before."""
 
-_logger = logging.getLogger("typed_amp")
+_numbers = itertools.count(1)
 
 
 class Link(Generic[S]):
@@ -141,6 +144,8 @@ class Link(Generic[S]):
         self.watchdog: Watchdog = Watchdog(self, limits, keepalive)
         self.is_admitted: bool = False
         """Whether the peer was let in; nothing is read before."""
+        self.is_refused: bool = False
+        """Whether the peer was not let in."""
         self.is_turned_away: bool = False
         """Whether it was let in for a moment only, to be told that there is no room."""
         self.is_reading: bool = True
@@ -150,6 +155,7 @@ class Link(Generic[S]):
         """Whether calls fail, since the transport is closed or about to be."""
         self.lost_cause: BaseException | None = None
         self.finished: asyncio.Event = asyncio.Event()
+        self._number = next(_numbers)
         self._peer = peer
         self._exit_status = exit_status
         self.limits = limits
@@ -209,6 +215,7 @@ class Link(Generic[S]):
     def _decided(self, *, is_admitted: bool) -> None:
         """Begin, if the peer is admitted."""
         if not is_admitted:
+            self.is_refused = True
             self._shut()
             return
         self.is_admitted = True
@@ -223,7 +230,7 @@ class Link(Generic[S]):
         try:
             self.state = self.router.new_state()
         except Exception as error:
-            _logger.error("%r: the router's state= failed", self.connection, exc_info=error)
+            log(ERROR, "state_failed", self.connection, "the router's state= failed", error=error)
             self.lost_cause = error
             self._shut()
             return
@@ -322,7 +329,7 @@ class Link(Generic[S]):
                 await hook(self.connection)
         except BaseException as error:
             if not self.is_shut:
-                _logger.error("%r: an on_connect hook failed", self.connection, exc_info=error)
+                log(ERROR, "hook_failed", self.connection, "an on_connect hook failed", error=error)
             self.lost_cause = self.lost_cause or error
             self.close(0)
             if not isinstance(error, Exception):
@@ -357,9 +364,8 @@ class Link(Generic[S]):
 
     def violated(self, violation: ProtocolViolationError) -> None:
         """The peer has broken the protocol: what it sends can't be read any more."""
-        _logger.warning(
-            "%r: closing, since the peer broke the protocol: %s", self.connection, violation
-        )
+        told = "closing, since the peer broke the protocol: %s"
+        log(WARNING, "violation", self.connection, told, violation)
         self.lost_cause = violation
         self._is_violated = True
         # No answer can come any more, but those who asked before shall have theirs.
@@ -450,7 +456,13 @@ class Link(Generic[S]):
             try:
                 await hook(self.connection)
             except Exception as error:
-                _logger.error("%r: an on_disconnect hook failed", self.connection, exc_info=error)
+                log(
+                    ERROR,
+                    "hook_failed",
+                    self.connection,
+                    "an on_disconnect hook failed",
+                    error=error,
+                )
 
     # -- Extensions --------------------------------------------------------------------------
 
@@ -572,6 +584,33 @@ class Link(Generic[S]):
     def has_joined(self) -> bool:
         """Whether the peer was let in to stay."""
         return self.is_admitted and not self.is_turned_away
+
+    @property
+    def counters(self) -> Counters:
+        """What happened up to now."""
+        sent = 0
+        if hasattr(self, "writer"):
+            sent = self.writer.taken_bytes - self.writer.unwritten_bytes
+        return Counters(
+            calls=self.calls.made,
+            calls_in_flight=self.dialogue.pending,
+            call_errors=dict(self.dialogue.errors_received),
+            requests=self.responses.taken,
+            requests_in_flight=self.responses.running,
+            refusals=dict(self.dialogue.errors_given),
+            late=self.dialogue.late,
+            strays=self.dialogue.strays,
+            violations=int(self._is_violated),
+            bytes_received=self.reader.offset,
+            bytes_sent=sent,
+            connections=int(self.has_joined and not self.finished.is_set()),
+            connections_turned_away=int(self.is_turned_away or self.is_refused),
+        )
+
+    @property
+    def name(self) -> str:
+        """What log records call the connection."""
+        return f"{self.peer} #{self._number}"
 
     @property
     def peer(self) -> str:

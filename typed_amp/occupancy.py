@@ -73,6 +73,7 @@ class Occupancy:
                 self._server,
                 self._unreported,
                 self._most,
+                extra={"amp_event": "turned_away", "amp_limit": "max_connections"},
             )
             self._unreported = 0
         if excess > 1 + self._most // 10:

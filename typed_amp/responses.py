@@ -33,6 +33,7 @@ from typed_amp.descriptors import close_descriptors
 from typed_amp.details import ERROR_DETAILS, encode_details
 from typed_amp.errors import DecodeError, NotAllowedError
 from typed_amp.extensions import BUILT_IN
+from typed_amp.log import LOGGER, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -57,8 +58,6 @@ ASKS_PER_TURN: Final = 16
 Few enough that neighbours hardly notice a flood. More would not be faster either: while one side
 writes some answers, the other works on those that it has already.
 """
-
-_logger = logging.getLogger("typed_amp")
 
 
 class Responses(Generic[S]):
@@ -233,7 +232,8 @@ class Responses(Generic[S]):
     def _busy(self, asked: Asked, limit: str, reason: str) -> None:
         if limit not in self._warned:
             self._warned.add(limit)
-            _logger.warning("%r: commands are refused with BUSY: %s", self._connection, limit)
+            told = "commands are refused with BUSY: %s"
+            log(logging.WARNING, "busy", self._connection, told, limit, limit=limit)
         self._refuse(asked, BUSY, f"{reason}; it was not carried out, try again later")
 
     def _take_built_in(self, asked: Asked) -> None:
@@ -307,7 +307,9 @@ class Responses(Generic[S]):
             self._refuse(asked, NOT_ALLOWED, error.description)
         except Exception as error:
             name = printable(asked.name)
-            _logger.error("%r: a guard of %s failed", self._connection, name, exc_info=error)
+            self._log(
+                logging.ERROR, "guard_failed", "a guard of %s failed", asked, name, error=error
+            )
             self._refuse(asked, UNKNOWN, "Unknown Error")
         else:
             return True
@@ -453,19 +455,23 @@ class Responses(Generic[S]):
         """Refuse an ask that no responder takes up."""
         if asked.tag is None and not self._has_declined_untold:
             self._has_declined_untold = True  # how many more come is the peer's choice
-            _logger.warning(
-                "%r: refused %.200s, whose caller is told nothing: %.500s (others: level DEBUG)",
-                self._connection,
+            self._log(
+                logging.WARNING,
+                "refused",
+                "refused %.200s, whose caller is told nothing: %.500s (others: level DEBUG)",
+                asked,
                 printable(asked.name),
                 printable(description.encode("utf-8", "backslashreplace")),
+                code=printable(code),
             )
         self._refuse(asked, code, description, fields)
 
     def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
-        if _logger.isEnabledFor(logging.DEBUG):
+        if LOGGER.isEnabledFor(logging.DEBUG):
             verb = "refused" if asked.tag is None else "answered"
             names = printable(asked.name), verb, printable(code)
-            _logger.debug("%r: %.200s is %s with %.200s", self._connection, *names)
+            told = "%.200s is %s with %.200s"
+            self._log(logging.DEBUG, "refused", told, asked, *names, code=names[2])
         data = self._dialogue.error(asked, code, description, fields)
         if data is not None:
             self._reply(data)
@@ -488,7 +494,21 @@ class Responses(Generic[S]):
 
     def _log_failure(self, asked: Asked, error: BaseException) -> None:
         title = printable(asked.name)
-        _logger.error("%r: the responder of %s failed", self._connection, title, exc_info=error)
+        told = "the responder of %s failed"
+        self._log(logging.ERROR, "responder_failed", told, asked, title, error=error)
+
+    def _log(
+        self,
+        level: int,
+        event: str,
+        told: str,
+        asked: Asked,
+        *arguments: object,
+        error: BaseException | None = None,
+        **attributes: str,
+    ) -> None:
+        attributes["command"] = printable(asked.name[:200])
+        log(level, event, self._connection, told, *arguments, error=error, **attributes)
 
     def _check_begun(self) -> None:
         """Answer for responders that were cancelled before their first step: they never run."""

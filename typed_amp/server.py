@@ -19,6 +19,7 @@ from typing_extensions import TypeVar, Unpack
 from typed_amp.addresses import address_of, shown
 from typed_amp.admission import Admission
 from typed_amp.connection import Connection
+from typed_amp.counters import Counters
 from typed_amp.limits import Limits
 from typed_amp.link import LinkProtocol
 from typed_amp.occupancy import MAX_CONNECTIONS, MAX_TOTAL_REQUESTS, Occupancy
@@ -67,6 +68,7 @@ class Server(Generic[S, A]):
         self._options = options
         self._budget = Budget(max_total_requests)
         self._connections: set[Connection[S]] = set()
+        self._ended_counters = Counters()
         self._occupancy = Occupancy(self, self._connections, max_connections)
         self._listener: asyncio.Server
         self._addresses: tuple[A, ...] = ()
@@ -87,6 +89,11 @@ class Server(Generic[S, A]):
     def connections(self) -> Sequence[Connection[S]]:
         """The connections there are now, in no order; with `admit=`, those that were admitted."""
         return tuple(each for each in self._connections if each._link.has_joined)
+
+    @property
+    def counters(self) -> Counters:
+        """What happened on all its connections up to now, those that ended among them."""
+        return sum((each.counters for each in self._connections), self._ended_counters)
 
     async def serve_forever(self) -> None:
         """Serve until somebody closes the server. It serves without this too.
@@ -163,6 +170,7 @@ class Server(Generic[S, A]):
         return self._admission is None or self._admission.decide(connection)
 
     def _ended(self, connection: Connection[S]) -> None:
+        self._ended_counters += connection.counters
         self._connections.discard(connection)
         self._check_closed()
 

@@ -6,11 +6,12 @@ bounds may last a quarter longer than was said.
 
 from __future__ import annotations
 
-import logging
+from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any, Final
 
 from typed_amp.errors import ProtocolViolationError
 from typed_amp.extensions import Ping
+from typed_amp.log import log
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,8 +27,6 @@ _SILENCES: Final = 3
 
 _TICKS: Final = 4
 """How often it looks within the shortest of the times that it watches."""
-
-_logger = logging.getLogger("typed_amp")
 
 
 class Watchdog:
@@ -97,7 +96,7 @@ class Watchdog:
             return
         if silence >= _SILENCES * self._keepalive:
             link.lost_cause = TimeoutError(f"the peer was silent for {silence:.3g} seconds")
-            _logger.warning("%r: given up, since %s", link.connection, link.lost_cause)
+            log(WARNING, "silent", link.connection, "given up, since %s", link.lost_cause)
             link.transport.abort()
         elif not is_full and (self._ping is None or self._ping.done()):
             self._ping = link.calls.ask_aside(Ping())
@@ -129,5 +128,5 @@ class Watchdog:
             self._activity = activity
             self._active_at = now
         elif now - self._active_at >= timeout:
-            _logger.info("%r: closing, idle for %.3g seconds", link.connection, timeout)
+            log(INFO, "idle", link.connection, "closing, idle for %.3g seconds", timeout)
             link.close(None)

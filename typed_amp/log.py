@@ -1,0 +1,47 @@
+"""Records of the `typed_amp` logger, in a form that programs can read.
+
+Rule of this module: what a message tells to people, attributes of its record tell to programs:
+`amp_event`, always the same word for the same thing; `amp_connection`, the connection's name; and
+where there is one, `amp_command`, `amp_code` and `amp_limit`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from typed_amp.connection import Connection
+
+__all__ = ["LOGGER", "log"]
+
+LOGGER: Final = logging.getLogger("typed_amp")
+"""To which all goes."""
+
+
+def log(
+    level: int,
+    event: str,
+    connection: Connection[Any],
+    message: str,
+    *arguments: object,
+    error: BaseException | None = None,
+    **attributes: str,
+) -> None:
+    """Log something about a connection.
+
+    Args:
+        level: of the `logging` module.
+        event: the word for it.
+        connection: the connection; the message begins with it.
+        message: the rest of the message, with places for the arguments.
+        arguments: for these places.
+        error: whose traceback is to be shown.
+        attributes: more for the record, without the `amp_` of their names.
+    """
+    if not LOGGER.isEnabledFor(level):
+        return
+    extra = {f"amp_{name}": value for name, value in attributes.items()}
+    extra |= {"amp_event": event, "amp_connection": connection.name}
+    template = "%r: " + message
+    LOGGER.log(level, template, connection, *arguments, exc_info=error, extra=extra, stacklevel=2)
