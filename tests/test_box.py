@@ -648,6 +648,112 @@ def test_a_violation_behind_a_stop_is_found_when_it_goes_on(
     assert reason == (None if whole[1] is None else whole[1][0])
 
 
+# -- A few boxes at a time -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("segmented", [False, True])
+@given(
+    strategies.streams.flatmap(lambda data: st.tuples(st.just(data), strategies.cuts(data))),
+    strategies.limits,
+    st.integers(1, 4),
+    st.data(),
+)
+def test_stream_reads_alike_however_many_boxes_are_given_at_a_time(
+    segmented: bool,
+    drawn: tuple[bytes, list[bytes]],
+    limits: Limits,
+    most: int,
+    data: st.DataObject,
+) -> None:
+    _, pieces = drawn
+    plain = BoxReader(limits, segmented=segmented)
+    reader = BoxReader(limits, segmented=segmented)
+    expected: list[Box] = []
+    boxes: list[Box] = []
+    fed = 0
+
+    def feed(piece: bytes) -> tuple[str, int | None] | None:
+        nonlocal fed
+        fed += len(piece)
+        try:
+            given = reader.feed(piece, most=most)
+        except ProtocolViolationError as error:
+            boxes.extend(error.boxes)
+            return error.reason, error.offset
+        boxes.extend(given)
+        assert len(given) <= most
+        assert not reader.has_more or len(given) == most
+        assert reader.offset == fed
+        # Where it is: behind the boxes that it gave.
+        if not segmented:
+            assert reader.box_offset == sum(len(encode_box(box)) for box in boxes)
+        assert reader.pending_bytes == fed - reader.box_offset
+        return None
+
+    def feed_all() -> tuple[str, int | None] | None:
+        violation = None
+        while violation is None and reader.has_more:
+            violation = feed(b"")
+        return violation
+
+    for piece in pieces:
+        plain_violation = None
+        try:
+            expected += plain.feed(piece)
+        except ProtocolViolationError as error:
+            expected += error.boxes
+            plain_violation = error.reason, error.offset
+        # It may also be given more before it is asked for what it has.
+        violation = feed(piece)
+        if violation is None and (plain_violation is not None or data.draw(st.booleans())):
+            violation = feed_all()
+            assert boxes == expected
+        if plain_violation is not None:
+            assert violation == plain_violation
+            break
+        assert violation is None
+    else:
+        assert feed_all() is None
+        assert (reader.offset, reader.box_offset) == (plain.offset, plain.box_offset)
+        assert (reader.pending_bytes, reader.is_stopped) == (plain.pending_bytes, False)
+    assert boxes == expected
+
+
+@given(st.lists(strategies.boxes, min_size=1, max_size=6), st.integers(1, 3), st.data())
+def test_stopping_goes_with_a_few_boxes_at_a_time(
+    boxes: list[Box], most: int, data: st.DataObject
+) -> None:
+    last = boxes[data.draw(st.integers(0, len(boxes) - 1))]
+    stop = boxes.index(last)
+    before = b"".join(map(encode_box, boxes[: stop + 1]))
+    rest = b"".join(map(encode_box, boxes[stop + 1 :]))
+    reader = BoxReader()
+    read: list[Box] = []
+    for piece in data.draw(strategies.cuts(before + rest)):
+        read += reader.feed(piece, lambda box: box == last, most)
+    while reader.has_more:
+        read += reader.feed(b"", lambda box: box == last, most)
+    assert read == boxes[: stop + 1]
+    assert reader.is_stopped
+    assert reader.take_rest() == rest
+    assert not reader.has_more
+    assert (reader.offset, reader.pending_bytes) == (len(before + rest), 0)
+
+
+def test_work_on_a_flood_grows_with_its_bytes_however_few_boxes_are_given_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Watched, "looked_at", 0)
+    box = {ASK: b"1f", COMMAND: b"Repeat", b"text": b"abc", b"times": b"3"}
+    data = Watched(encode_box(box) * 5_000)
+    reader = BoxReader()
+    boxes = reader.feed(data, most=16)
+    while reader.has_more:
+        boxes += reader.feed(b"", most=16)
+    assert boxes == [box] * 5_000
+    assert Watched.looked_at <= len(data)
+
+
 # -- Series of boxes in one value ----------------------------------------------------------------
 
 

@@ -395,7 +395,7 @@ async def test_call_after_a_violation_fails_at_once() -> None:
     async with raw_client_of(gate.router, drain_timeout=60) as (peer, connection):
         await peer.send({b"_ask": b"1", b"_command": b"CountDown", b"start": b"1"})
         await peer.write(b"GET / HTTP/1.1\r\n")
-        await until(lambda: connection._link._is_violated)
+        await until(lambda: connection._link.is_violated)
         gate.note_gate.set()
         assert {b"_answer": b"1", b"text": b"answered"} in await peer.receive_all()
         assert isinstance(outcomes[0], ConnectionLostError)
@@ -675,7 +675,7 @@ async def test_answers_are_not_lost_when_the_peer_has_more_to_say() -> None:
             for number in range(20)
         ]
         await peer.write(b"".join(asks) + b"GET / HTTP/1.1\r\n\r\n")
-        await until(lambda: connection._link._is_violated)
+        await until(lambda: connection._link.is_violated)
         peer.write_now(b"Host: localhost\r\n\r\n")
         await until(lambda: connection.is_closed)
         try:

@@ -43,8 +43,9 @@ class Limits:
         box_timeout: the seconds from a box's first byte to its last. 60: the longest box in that
             time is 70 kB a second, and nearly all boxes are a thousandth of it.
         idle_timeout: the seconds after which a connection is closed on which nothing goes on: no
-            call either way, no byte. None, which is for ever: connections of AMP are made to last,
-            and one whose peer is gone is found by `keepalive`.
+            call either way, and no part of one on its way; what `keepalive` does isn't counted.
+            None, which is for ever: connections of AMP are made to last, and one whose peer is gone
+            is found by `keepalive`.
 
     Raises:
         ValueError: a limit is not positive.

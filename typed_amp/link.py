@@ -153,6 +153,8 @@ class Link(Generic[S]):
         """Whether responders may finish, and new commands are refused."""
         self.is_shut: bool = False
         """Whether calls fail, since the transport is closed or about to be."""
+        self.is_violated: bool = False
+        """Whether the peer has broken the protocol; what it sends is thrown away."""
         self.lost_cause: BaseException | None = None
         self.finished: asyncio.Event = asyncio.Event()
         self._number = next(_numbers)
@@ -172,7 +174,6 @@ class Link(Generic[S]):
         self._finishing: asyncio.Task[None] | None = None
         self._is_asked = False
         self._has_begun = False
-        self._is_violated = False
         self._is_at_end = False
         self._has_switched = False
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -244,7 +245,7 @@ class Link(Generic[S]):
 
     def received(self, data: bytes) -> None:
         """The peer's next bytes are here."""
-        if self._is_violated or self.is_shut:
+        if self.is_violated or self.is_shut:
             return  # read only to be thrown away
         if not self.is_admitted:
             # uvloop's transports can't be paused before they begin, so that they read once.
@@ -303,7 +304,7 @@ class Link(Generic[S]):
         if self._finishing is not None:
             return
         self._is_at_end = True
-        while self.reader.has_more and not (self.is_shut or self._is_violated):
+        while self.reader.has_more and not (self.is_shut or self.is_violated):
             self.received(b"")  # what came before the end counts
         self.watchdog.end()
         if not (self.is_shut or self._has_switched):
@@ -367,7 +368,7 @@ class Link(Generic[S]):
         told = "closing, since the peer broke the protocol: %s"
         log(WARNING, "violation", self.connection, told, violation)
         self.lost_cause = violation
-        self._is_violated = True
+        self.is_violated = True
         # No answer can come any more, but those who asked before shall have theirs.
         self.calls.end()
         self.close(None)
@@ -495,7 +496,7 @@ class Link(Generic[S]):
     def _announce_closing(self) -> None:
         """Have the peer ask nothing more, and say so behind the last thing that it has asked."""
         may_be_asked = self._is_server or self._is_asked
-        if not (self.extensions.has_closing and may_be_asked) or self._is_violated:
+        if not (self.extensions.has_closing and may_be_asked) or self.is_violated:
             return
         self._announcement = self.calls.ask_aside(Closing())
         self._announcement.add_done_callback(self._closing_answered)
@@ -512,7 +513,7 @@ class Link(Generic[S]):
 
     def _regulate_reading(self) -> None:
         """Stop reading from a peer that asks and doesn't take its answers; go on when it does."""
-        if self._is_violated or self.is_shut or self._is_at_end or not self.is_admitted:
+        if self.is_violated or self.is_shut or self._is_at_end or not self.is_admitted:
             return  # what comes is thrown away, or waits
         is_choked = self.writer.is_choked
         if is_choked:
@@ -600,7 +601,7 @@ class Link(Generic[S]):
             refusals=dict(self.dialogue.errors_given),
             late=self.dialogue.late,
             strays=self.dialogue.strays,
-            violations=int(self._is_violated),
+            violations=int(self.is_violated),
             bytes_received=self.reader.offset,
             bytes_sent=sent,
             connections=int(self.has_joined and not self.finished.is_set()),

@@ -204,10 +204,11 @@ class Responses(Generic[S]):
 
     def take(self, asked: Asked) -> None:
         """Answer an ask: now, if it can't be carried out, or when its responder is done."""
-        if asked.name in BUILT_IN and self._extensions.is_enabled:
+        if asked.name not in BUILT_IN:
+            self.taken += 1
+        elif self._extensions.is_enabled:
             self._take_built_in(asked)
             return
-        self.taken += 1
         if self._extensions.has_deadlines and DEADLINE in asked.box:
             seconds = decode_deadline(asked.box[DEADLINE])
             asked.deadline = None if seconds is None else self._loop.time() + seconds

@@ -50,7 +50,7 @@ class Watchdog:
         self._heard_at = 0.0
         self._box_offset = -1
         self._box_since = 0.0
-        self._activity: tuple[int, int] = (0, 0)
+        self._activity: tuple[int, int, int] = (0, 0, 0)
         self._active_at = 0.0
         self._ping: Waiter | None = None
 
@@ -73,7 +73,7 @@ class Watchdog:
             self._heard_at = self._box_since = now
         self._looked_at = now
         self._timer = link.loop.call_later(self._period, self._look)
-        if link.is_shut or link.writer.is_locked:
+        if link.is_shut or link.is_violated or link.writer.is_locked:
             self._heard_at = now  # what comes has another sense, or none
             return
         self._look_for_life(now)
@@ -123,8 +123,15 @@ class Watchdog:
         if timeout is None:
             return
         link = self._link
-        activity = (link.responses.taken, link.calls.made)
-        if activity != self._activity or link.responses.running or link.dialogue.expected:
+        # A box that comes slowly, or answers that are taken slowly, are use as well.
+        taken = link.writer.taken_bytes - link.writer.unwritten_bytes if link.writer.is_full else 0
+        activity = (link.responses.taken, link.calls.made, taken)
+        if (
+            activity != self._activity
+            or link.responses.running
+            or link.dialogue.expected
+            or link.reader.pending_bytes
+        ):
             self._activity = activity
             self._active_at = now
         elif now - self._active_at >= timeout:
