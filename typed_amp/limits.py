@@ -32,8 +32,8 @@ class Limits:
             commands beyond it are refused with the code `BUSY`. 16 MiB: four of the longest boxes.
         max_unwritten_bytes: the most bytes that wait for the peer to read. Beyond that,
             answers are written when it has read enough, and their responders count as running
-            until then; beyond twice as much nothing is read from it either. 4 MiB: one of the
-            longest boxes.
+            until then. Two of the longest boxes beyond that, nothing is read from it either. 4 MiB:
+            one of the longest boxes.
         max_unclaimed_descriptors: the most file descriptors that came and that no command has
             claimed yet; the oldest are closed beyond it. 256: about as many as one message on a
             Unix socket can carry on Linux, and a quarter of what a process may have open there

@@ -187,7 +187,9 @@ class Link(Generic[S]):
         self.transport = transport
         self.remote_address = address_of(transport.get_extra_info("peername"))
         self.peer_credentials = credentials_of(transport.get_extra_info("socket"))
-        self.writer = BoxWriter(transport, self.loop, self.limits.max_unwritten_bytes)
+        self.writer = BoxWriter(
+            transport, self.loop, self.limits.max_unwritten_bytes, self.limits.max_box_bytes
+        )
         self.calls.begin(self.writer)
         self.responses.begin(self.writer)
         self.descriptors.begin(transport, self.writer.flush)

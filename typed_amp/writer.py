@@ -27,6 +27,7 @@ class BoxWriter:
         transport: where to write. Its `pause_writing` and `resume_writing` must be passed on.
         loop: the event loop it belongs to.
         max_unwritten_bytes: with how much waiting `is_overfull` is true.
+        max_box_bytes: how long a box may be.
     """
 
     def __init__(
@@ -34,11 +35,15 @@ class BoxWriter:
         transport: asyncio.WriteTransport,
         loop: asyncio.AbstractEventLoop,
         max_unwritten_bytes: int = sys.maxsize,
+        max_box_bytes: int = 0,
     ) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER)
         self._transport = transport
         self._loop = loop
         self._max_unwritten_bytes = max_unwritten_bytes
+        # What may be written by two sides that wait for each other: asks until the transport is
+        # full, answers until it is overfull, and the box that makes it so, each.
+        self._flood_bytes = max_unwritten_bytes + 2 * (max_box_bytes + HIGH_WATER)
         self._boxes: list[bytes] = []
         self._size = 0
         self._held: dict[object, tuple[bytes, Callable[[], None] | None]] = {}
@@ -70,10 +75,8 @@ class BoxWriter:
 
     @property
     def is_overflowing(self) -> bool:
-        """Whether twice as much waits: so much that nothing more may be caused to be written."""
-        return (self.is_full or self.is_locked) and (
-            self.unwritten_bytes > 2 * self._max_unwritten_bytes
-        )
+        """Whether so much waits that nothing more may be caused to be written."""
+        return (self.is_full or self.is_locked) and self.unwritten_bytes > self._flood_bytes
 
     def write_answer(self, box: bytes) -> None:
         """Take a box now, whether there is room or not."""
