@@ -281,7 +281,8 @@ class Handover:
         transport = link.transport
         try:
             # What takes this side's place at the transport can't know that it is full.
-            await link.writer.wait_for_room()
+            async with asyncio.timeout(link.limits.handshake_timeout):
+                await link.writer.wait_for_room()
             if link.is_shut:
                 raise ConnectionAbortedError("it was closed before the TLS handshake")
             encrypted = await begin_tls(
