@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, cast
 
 from typing_extensions import TypeVar
 
@@ -19,6 +19,7 @@ from typed_amp.command import check_names
 from typed_amp.errors import DecodeError, EncodeError, RemoteAmpError
 from typed_amp.limits import Limits
 from typed_amp.link import Link
+from typed_amp.opening import ClosedAtEnd
 from typed_amp.options import DRAIN_TIMEOUT, KEEPALIVE
 from typed_amp.raw import encode_raw, raw_head
 from typed_amp.router import Router
@@ -28,7 +29,6 @@ from typed_amp.transitions import StartTLS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ssl import SSLContext
-    from types import TracebackType
 
     from typed_amp.admission import Verdict
     from typed_amp.box import Box
@@ -48,7 +48,7 @@ R = TypeVar("R")
 S = TypeVar("S", default=None)
 
 
-class Connection(Generic[S]):
+class Connection(ClosedAtEnd, Generic[S]):
     """One end of an AMP connection. Both ends are alike: either may call, both may answer.
 
     Made by `connect`, `connect_unix`, `connect_process`, `serve`, `serve_unix`, `serve_stdio`,
@@ -98,15 +98,20 @@ class Connection(Generic[S]):
         command with `requires_answer=False` returns None once it is on its way.
 
         Cancelling stops the waiting: a call that waited its turn is never sent; of one that was
-        sent the peer is told nothing, and its answer is ignored. The connection stays usable.
+        sent the peer is told if it is a typed_amp program, which then cancels its responder. Its
+        answer is ignored. The connection stays usable.
 
         Args:
             command: the command.
-            timeout: seconds to wait for the answer, the wait for its turn included.
+            timeout: seconds to wait for the answer, the wait for its turn included; if left out,
+                `call_timeout=` of the connection. Within a responder no more than that has itself.
+                `math.inf` waits for ever, whatever both say.
 
         Raises:
             RemoteAmpError: the peer answered with an error that the command doesn't declare;
-                `UnhandledCommandError`, `InvalidArgumentsError` and `UnknownRemoteError` say more.
+                `UnhandledCommandError`, `InvalidArgumentsError`, `NotAllowedError` and
+                `UnknownRemoteError` say more. Of the codes without a class of their own, `CLOSING`
+                and `BUSY` say that it was not carried out.
             Exception: an error that the command declares, as itself.
             CallTimeoutError: the time is over.
             ConnectionLostError: the connection is closed, or went before the answer came.
@@ -385,18 +390,6 @@ class Connection(Generic[S]):
         the connection has ended.
         """
         return self._link.peer_credentials
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-        await self.wait_closed()
 
     def __repr__(self) -> str:
         status = "closed" if self._link.is_shut else "closing" if self._link.is_draining else "open"

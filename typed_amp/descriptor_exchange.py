@@ -9,35 +9,35 @@ arrive no later than the box does. Peers number them as they write the boxes (Tw
 
 from __future__ import annotations
 
-import logging
 import os
+from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
 from typed_amp.descriptors import close_descriptors, refuse_to_attach
 from typed_amp.errors import DecodeError, EncodeError
+from typed_amp.log import log
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
     from typed_amp.box import Box
+    from typed_amp.connection import Connection
     from typed_amp.plan import Plan
 
 __all__ = ["DescriptorExchange"]
-
-_logger = logging.getLogger("typed_amp")
 
 
 class DescriptorExchange:
     """Sends descriptors, and keeps those that came until a box claims them.
 
     Args:
-        owner: what to name in the log.
+        connection: whose they are, for the log.
         limit: how many may wait to be claimed. The oldest are closed beyond that.
     """
 
-    def __init__(self, owner: object, limit: int) -> None:
-        self._owner = owner
+    def __init__(self, connection: Connection[Any], limit: int) -> None:
+        self._connection = connection
         self._limit = limit
         self._send: Callable[[int], None] | None = None
         self._flush: Callable[[], None]
@@ -103,13 +103,9 @@ class DescriptorExchange:
         """
         excess = len(self._unclaimed) - self._limit
         if excess > 0:
-            _logger.warning(
-                "%r: closing %d descriptors that no command has claimed"
-                " (Limits.max_unclaimed_descriptors)",
-                self._owner,
-                excess,
-                extra={"amp_event": "descriptors", "amp_limit": "max_unclaimed_descriptors"},
-            )
+            limit = "max_unclaimed_descriptors"
+            told = f"closing %d descriptors that no command has claimed (Limits.{limit})"
+            log(WARNING, "descriptors", self._connection, told, excess, limit=limit)
             for number in list(self._unclaimed)[:excess]:
                 self._discard(number)
 

@@ -382,14 +382,17 @@ class Link(Generic[S]):
 
     def check_drained(self) -> None:
         """End the connection if it is closing and nothing goes on."""
-        if self.is_draining and not (
-            self.responses.running or self.handover.asking or self._announcement
-        ):
+        if self.is_draining and not self._is_busy:
             self._shut()
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether something goes on that closing waits for."""
+        return bool(self.responses.running or self.handover.asking or self._announcement)
 
     def _stop_in(self, seconds: float) -> None:
         """Bound the time of what still goes on, unless it has less already."""
-        if not (self.responses.running or self.handover.asking or self._announcement):
+        if not self._is_busy:
             return
         deadline = self.loop.time() + seconds
         if seconds <= 0:
@@ -459,13 +462,8 @@ class Link(Generic[S]):
             try:
                 await hook(self.connection)
             except Exception as error:
-                log(
-                    ERROR,
-                    "hook_failed",
-                    self.connection,
-                    "an on_disconnect hook failed",
-                    error=error,
-                )
+                told = "an on_disconnect hook failed"
+                log(ERROR, "hook_failed", self.connection, told, error=error)
 
     # -- Extensions --------------------------------------------------------------------------
 
@@ -591,9 +589,6 @@ class Link(Generic[S]):
     @property
     def counters(self) -> Counters:
         """What happened up to now."""
-        sent = 0
-        if hasattr(self, "writer"):
-            sent = self.writer.taken_bytes - self.writer.unwritten_bytes
         return Counters(
             calls=self.calls.made,
             calls_in_flight=self.dialogue.pending,
@@ -605,7 +600,7 @@ class Link(Generic[S]):
             strays=self.dialogue.strays,
             violations=int(self.is_violated),
             bytes_received=self.reader.offset,
-            bytes_sent=sent,
+            bytes_sent=self.writer.sent_bytes if hasattr(self, "writer") else 0,
             connections=int(self.has_joined and not self.finished.is_set()),
             connections_turned_away=int(self.is_turned_away or self.is_refused),
         )

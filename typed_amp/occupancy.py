@@ -51,8 +51,6 @@ class Occupancy:
         self._most = most
         self._unreported = 0
         self._reported_at = -math.inf
-        self.turned_away: int = 0
-        """How many connections were turned away."""
 
     def has_room(self, link: Link[Any]) -> bool:
         """Say whether one that was just made is to go on; tells those who may stay for a moment.
@@ -63,7 +61,6 @@ class Occupancy:
         excess = len(self._connections) - self._most
         if excess <= 0:
             return True
-        self.turned_away += 1
         self._unreported += 1
         now = time.monotonic()
         if now - self._reported_at >= _WARNING_INTERVAL:

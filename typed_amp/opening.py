@@ -6,6 +6,7 @@ happened in between.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol, Self
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-__all__ = ["Closable", "Opening"]
+__all__ = ["Closable", "ClosedAtEnd", "Opening"]
 
 
 class Closable(Protocol):
@@ -31,6 +32,30 @@ class Closable(Protocol):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+class ClosedAtEnd(ABC):
+    """A base of what `async with` closes, and waits for until it is closed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Begin to close."""
+
+    @abstractmethod
+    async def wait_closed(self) -> None:
+        """Wait until it is closed."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        await self.wait_closed()
 
 
 T_co = TypeVar("T_co", bound=Closable, covariant=True)

@@ -9,7 +9,14 @@ from typing import Final, TypedDict
 
 from typed_amp.limits import Limits
 
-__all__ = ["DRAIN_TIMEOUT", "KEEPALIVE", "ConnectionOptions", "check_options", "handshake_timeout"]
+__all__ = [
+    "DRAIN_TIMEOUT",
+    "KEEPALIVE",
+    "ConnectionOptions",
+    "check_options",
+    "handshake_timeout",
+    "limits_of",
+]
 
 DRAIN_TIMEOUT: Final = 10.0
 """How many seconds a responder may go on when its connection is closed, unless told otherwise."""
@@ -58,4 +65,9 @@ def check_options(options: ConnectionOptions) -> None:
 
 def handshake_timeout(ssl: object, options: ConnectionOptions) -> float | None:
     """Give the seconds for a TLS handshake, as asyncio wants to be told: None without TLS."""
-    return (options.get("limits") or Limits()).handshake_timeout if ssl else None
+    return limits_of(options).handshake_timeout if ssl else None
+
+
+def limits_of(options: ConnectionOptions) -> Limits:
+    """Give the limits that were said, or those that hold without."""
+    return options.get("limits") or Limits()

@@ -28,13 +28,13 @@ from typed_amp.addresses import checked_address, shown
 from typed_amp.backoff import Backoff
 from typed_amp.box import printable
 from typed_amp.client import connect, connect_unix
+from typed_amp.opening import ClosedAtEnd
 from typed_amp.options import check_options
 from typed_amp.resending import Resending
 from typed_amp.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
-    from types import TracebackType
 
     from typed_amp.box import Box
     from typed_amp.client_state import ClientState
@@ -60,7 +60,7 @@ Where a machine is gone nothing answers, and the system alone would try for minu
 """
 
 
-class Client(Generic[S]):
+class Client(ClosedAtEnd, Generic[S]):
     """A connection to a server that may go and come back, or to one of several servers.
 
     ::
@@ -404,15 +404,6 @@ class Client(Generic[S]):
 
     async def __aenter__(self) -> Self:
         return await self._opened()
-
-    async def __aexit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-        await self.wait_closed()
 
     def __repr__(self) -> str:
         where = ", ".join(shown(address) for address in self._addresses)

@@ -157,7 +157,7 @@ class Responses(Generic[S]):
     @property
     def is_full_or_behind(self) -> bool:
         """Whether what is asked now would have to wait, for whatever reason."""
-        return bool(self._held) or len(self._tasks) >= self._max_requests
+        return self.is_behind or self.is_full
 
     def hold(self) -> None:
         """Let asks wait from now on, until `release`."""
@@ -173,7 +173,7 @@ class Responses(Generic[S]):
         while self._held and not self._is_holding:
             if self.refusal is not None:
                 pass  # that is done quickly
-            elif len(self._tasks) >= self._max_requests:
+            elif self.is_full:
                 return
             elif not most:
                 self._go_on_soon()

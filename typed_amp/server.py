@@ -20,11 +20,10 @@ from typed_amp.addresses import address_of, shown
 from typed_amp.admission import Admission
 from typed_amp.connection import Connection
 from typed_amp.counters import Counters
-from typed_amp.limits import Limits
 from typed_amp.link import LinkProtocol
 from typed_amp.occupancy import MAX_CONNECTIONS, MAX_TOTAL_REQUESTS, Occupancy
-from typed_amp.opening import Opening
-from typed_amp.options import check_options, handshake_timeout
+from typed_amp.opening import ClosedAtEnd, Opening
+from typed_amp.options import check_options, handshake_timeout, limits_of
 from typed_amp.responses import Budget
 from typed_amp.unix_socket import UnixTakeover
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
     from ssl import SSLContext
-    from types import TracebackType
 
     from typed_amp.admission import Verdict
     from typed_amp.options import ConnectionOptions
@@ -46,7 +44,7 @@ A = TypeVar("A", bound=tuple[str, int] | str, default=tuple[str, int])
 _logger = logging.getLogger("typed_amp")
 
 
-class Server(Generic[S, A]):
+class Server(ClosedAtEnd, Generic[S, A]):
     """A listening socket, or several, and the connections that came in by it.
 
     Made by `serve` and `serve_unix`, never by hand. `async with` closes it at the end.
@@ -62,9 +60,10 @@ class Server(Generic[S, A]):
         **options: Unpack[ConnectionOptions],
     ) -> None:
         check_options(options)
-        timeout = (options.get("limits") or Limits()).handshake_timeout
         self._router = router
-        self._admission = None if admit is None else Admission(admit, timeout)
+        self._admission: Admission[S] | None = None
+        if admit is not None:
+            self._admission = Admission(admit, limits_of(options).handshake_timeout)
         self._options = options
         self._budget = Budget(max_total_requests)
         self._connections: set[Connection[S]] = set()
@@ -131,18 +130,6 @@ class Server(Generic[S, A]):
         Cancelling only stops the waiting.
         """
         await self._closed.wait()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-        await self.wait_closed()
 
     def __repr__(self) -> str:
         where = ", ".join(shown(address) for address in self._addresses)

@@ -84,7 +84,7 @@ class Watchdog:
         link = self._link
         is_full = link.writer.is_full
         # To a peer that is slow to read each byte that it takes is a sign of life.
-        taken = link.writer.taken_bytes - link.writer.unwritten_bytes if is_full else 0
+        taken = link.writer.sent_bytes if is_full else 0
         heard = (link.reader.offset, taken)
         is_listening = link.is_reading or is_full
         if heard != self._heard or not is_listening:
@@ -124,7 +124,7 @@ class Watchdog:
             return
         link = self._link
         # A box that comes slowly, or answers that are taken slowly, are use as well.
-        taken = link.writer.taken_bytes - link.writer.unwritten_bytes if link.writer.is_full else 0
+        taken = link.writer.sent_bytes if link.writer.is_full else 0
         activity = (link.responses.taken, link.calls.made, taken)
         if (
             activity != self._activity

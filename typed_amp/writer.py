@@ -67,6 +67,11 @@ class BoxWriter:
         return self._flushed_bytes + self._size
 
     @property
+    def sent_bytes(self) -> int:
+        """How many bytes the system has taken up to now."""
+        return self.taken_bytes - self.unwritten_bytes
+
+    @property
     def is_overfull(self) -> bool:
         """Whether so much waits that what can wait elsewhere had better do so."""
         return (self.is_full or self.is_locked) and (
