@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from typing_extensions import Unpack
 
 from typed_amp import (
@@ -36,6 +37,9 @@ HOST = "127.0.0.1"
 
 S = TypeVar("S")
 
+QUESTION = {b"_ask": b"0", b"_command": b"typed-amp.capabilities"}
+"""What the side that connected asks first, but for its features."""
+
 
 def port_of(server: Server[Any]) -> int:
     """Give the port of a server that listens at one."""
@@ -53,6 +57,24 @@ async def settled(turns: int = 50) -> None:
     """Let the event loop turn so often that whatever can go on without help has gone on."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+def knows_all(connection: Connection[Any]) -> bool:
+    """Say whether it knows that its peer is a typed_amp program."""
+    extensions = connection._link.extensions
+    return (
+        extensions.has_cancel
+        and extensions.has_closing
+        and extensions.has_deadlines
+        and extensions.has_details
+    )
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, and wait until it is."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 @asynccontextmanager

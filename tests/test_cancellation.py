@@ -9,16 +9,10 @@ from typing import Any
 import pytest
 
 from tests.example_commands import Echo, Log, Repeat, Text, Wait, example_router
-from tests.peers import HOST, joined, port_of, raw_client_of, raw_server_of, settled, until
+from tests.peers import HOST, cancel, joined, port_of, raw_client_of, raw_server_of, settled, until
 from typed_amp import Connection, Router, Server, connect, serve, serve_unix
 
 LARGE = bytes(60_000)
-
-
-async def cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
 
 
 async def works(connection: Connection[Any]) -> bool:

@@ -16,6 +16,7 @@ from tests.example_commands import (
     Wait,
     example_router,
 )
+from tests.gate import Gate
 from tests.peers import (
     HOST,
     LogCapture,
@@ -48,34 +49,6 @@ from typed_amp import (
 
 REPEAT = {b"_ask": b"1", b"_command": b"Repeat", b"text": b"ab"}
 REPEATED = {b"_answer": b"1", b"text": b"ab"}
-
-
-class Gate:
-    """A router whose Wait is answered when the test says so."""
-
-    def __init__(self) -> None:
-        self.router = example_router()
-        self.router.responder(Wait)(self.wait)
-        self.router.responder(Log)(self.note)
-        self.waiting: dict[int, asyncio.Future[str]] = {}
-        self.cancelled: list[int] = []
-        self.notes: list[bytes] = []
-        self.note_gate = asyncio.Event()
-
-    async def wait(self, command: Wait) -> Text:
-        future = self.waiting[command.key] = asyncio.get_running_loop().create_future()
-        try:
-            return Text(text=await future)
-        except asyncio.CancelledError:
-            self.cancelled.append(command.key)
-            raise
-
-    async def note(self, command: Log) -> None:
-        await self.note_gate.wait()
-        self.notes.append(command.line)
-
-    async def holds(self, count: int) -> None:
-        await until(lambda: len(self.waiting) == count)
 
 
 # -- Calls -------------------------------------------------------------------------------------

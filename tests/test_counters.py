@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from tests.example_commands import Buy, Repeat, Text, Wait, example_router
+from tests.gate import Gate
 from tests.peers import HOST, joined, port_of, raw_client, raw_client_of, until
-from tests.test_connection import Gate
 from typed_amp import Command, Counters, UnhandledCommandError, connect, serve
 from typed_amp.counters import count_code
 

@@ -8,9 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.example_commands import Repeat, Text, Wait, example_router
-from tests.peers import HOST, joined, port_of, raw_client_of, raw_server_of, until
-from tests.test_connection import Gate
-from tests.test_extensions import QUESTION, knows_all
+from tests.gate import Gate
+from tests.peers import (
+    HOST,
+    QUESTION,
+    joined,
+    knows_all,
+    port_of,
+    raw_client_of,
+    raw_server_of,
+    until,
+)
 from typed_amp import (
     CallTimeoutError,
     RemoteAmpError,

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from tests.peers import joined, raw_client_of, until
-from tests.test_extensions import knows_all
+from tests.peers import joined, knows_all, raw_client_of, until
 from typed_amp import Command, InvalidArgumentsError, Router
 from typed_amp.box import MAX_VALUE_LENGTH
 from typed_amp.details import ErrorDetail, decode_details, encode_details

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.example_commands import Text, Wait
-from tests.peers import HOST, until
+from tests.peers import HOST, knows_all, until
 from tests.programs import program
-from tests.test_extensions import knows_all
 from typed_amp import Connection, ConnectionLostError, Limits, RemoteAmpError, connect
 
 ROOT = Path(__file__).parent.parent

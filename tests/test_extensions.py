@@ -1,33 +1,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from tests.example_commands import Repeat, Text, Wait, example_router
-from tests.peers import HOST, joined, port_of, raw_client_of, raw_server_of, settled, until
-from tests.test_connection import Gate
+from tests.gate import Gate
+from tests.peers import (
+    HOST,
+    QUESTION,
+    joined,
+    knows_all,
+    port_of,
+    raw_client_of,
+    raw_server_of,
+    settled,
+    until,
+)
 from typed_amp import Connection, ConnectionLostError, RemoteAmpError, Router, connect, serve
 from typed_amp.box import Box
 from typed_amp.extensions import FEATURES, Capabilities
-
-QUESTION = {b"_ask": b"0", b"_command": b"typed-amp.capabilities"}
 
 
 def features_in(box: Box) -> list[str]:
     question: Capabilities = Capabilities.__amp_signature__().arguments.decode(box)
     return question.features
-
-
-def knows_all(connection: Connection[Any]) -> bool:
-    extensions = connection._link.extensions
-    return (
-        extensions.has_cancel
-        and extensions.has_closing
-        and extensions.has_deadlines
-        and extensions.has_details
-    )
 
 
 async def test_two_of_ours_find_out_about_each_other() -> None:

@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.example_commands import Repeat, Text, Wait, example_router
-from tests.peers import joined, raw_client_of, settled, until
-from tests.test_cancellation import cancel
-from tests.test_connection import Gate
-from tests.test_extensions import QUESTION, knows_all
+from tests.gate import Gate
+from tests.peers import QUESTION, cancel, joined, knows_all, raw_client_of, settled, until
 from typed_amp import Limits, Router
 from typed_amp.testing import connection_pair
 

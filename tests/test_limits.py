@@ -8,6 +8,7 @@ import contextlib
 import pytest
 
 from tests.example_commands import Data, Echo, Log, Make, Repeat, Text, example_router
+from tests.gate import Gate
 from tests.peers import (
     HOST,
     LogCapture,
@@ -18,7 +19,6 @@ from tests.peers import (
     settled,
     until,
 )
-from tests.test_connection import Gate
 from typed_amp import Command, Limits, connect, serve
 from typed_amp.box import encode_box
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.conftest import Certificates
 from tests.example_commands import Repeat, Text, Wait, example_router
+from tests.gate import Gate
 from tests.peers import HOST, LogCapture, port_of, raw_client, until
-from tests.test_connection import Gate
 from typed_amp import (
     Connection,
     Limits,
