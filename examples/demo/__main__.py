@@ -130,6 +130,9 @@ async def main() -> int:
                 _command asks for something, under a number (in hexadecimal) in _ask. The box
                 with the same number in _answer, or in _error, answers it.
 
+                The first box of each client asks which extensions the server knows, since both
+                are typed_amp programs. Any other AMP peer answers that it knows of none.
+
                 Of each scene you see the code that runs, and then what happens, in the order in
                 which it happens: the boxes, and behind a | what the code prints.
                 """,
