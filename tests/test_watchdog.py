@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,8 +11,25 @@ import pytest
 
 from tests.example_commands import Repeat, Text, Wait, example_router
 from tests.gate import Gate
-from tests.peers import LogCapture, RawPeer, joined, raw_client_of, raw_server_of, until
-from typed_amp import Connection, ConnectionLostError, Limits, Router, connect, encode_box, serve
+from tests.peers import (
+    QUESTION,
+    LogCapture,
+    RawPeer,
+    joined,
+    raw_client_of,
+    raw_server_of,
+    until,
+)
+from typed_amp import (
+    CallTimeoutError,
+    Connection,
+    ConnectionLostError,
+    Limits,
+    Router,
+    connect,
+    encode_box,
+    serve,
+)
 
 KEEPALIVE = 0.05
 LONG = 8 * KEEPALIVE
@@ -201,7 +219,47 @@ async def test_peer_that_waits_since_this_side_does_not_read_lives() -> None:
         over = Elapsed(LONG)
         await until(lambda: over)
         released.set()
-        assert await peer.receive() == {b"_answer": b"1", b"text": b"done"}
+        boxes = [await peer.receive() for _ in range(3)]
+        # It was asked whether it is there all the same: to one that is gone that can't be sent.
+        assert {box[b"_command"] for box in boxes} == {PING}
+        assert {b"_answer": b"1", b"text": b"done"} in await peer.receive_all()
+
+
+async def test_peer_that_is_gone_while_nothing_is_read_is_noticed() -> None:
+    gate = Gate()
+    limits = Limits(max_requests=1)
+    async with raw_client_of(gate.router, keepalive=KEEPALIVE, limits=limits) as (peer, connection):
+        await peer.send({b"_ask": b"1", b"_command": b"Wait"})
+        await until(lambda: not connection._link.is_reading)
+        peer.socket.close()
+        await connection.wait_closed()
+        assert gate.cancelled == [0]
+
+
+async def test_peer_that_reads_slowly_lives_though_the_system_holds_much() -> None:
+    size = 50_000_000
+    async with raw_client_of(
+        example_router(),
+        keepalive=KEEPALIVE,
+        extensions=False,
+        limits=Limits(max_unwritten_bytes=size),
+    ) as (peer, connection):
+        ours: socket.socket = connection._link.transport.get_extra_info("socket")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_000_000)
+        asks = [
+            {b"_ask": b"%d" % tag, b"_command": b"Make", b"size": b"60000"} for tag in range(800)
+        ]
+        asking = asyncio.create_task(peer.send(*asks))
+        await until(lambda: connection._link.writer.is_full)
+        sent = connection._link.writer.sent_bytes
+        over = Elapsed(LONG)
+        while not over:
+            await peer.read()
+            await asyncio.sleep(KEEPALIVE / 2)
+        # The system took nothing meanwhile, since it still had enough.
+        assert connection._link.writer.sent_bytes == sent
+        assert not connection.is_closed
+        await asking
 
 
 # -- A box that doesn't end ------------------------------------------------------------------------
@@ -357,6 +415,27 @@ async def test_an_idle_connection_is_closed_whatever_pings_say() -> None:
         gate.waiting[0].set_result("")
         await connection.wait_closed()
         await answering
+
+
+async def test_a_call_that_was_given_up_is_no_use_of_a_connection() -> None:
+    # A plain peer that never answers it doesn't know that nobody waits for it.
+    limits = Limits(idle_timeout=LONG)
+    async with raw_server_of(limits=limits, keepalive=None) as (connection, _):
+        with pytest.raises(CallTimeoutError):
+            await connection.call(Repeat(text="a"), timeout=0.01)
+        await connection.wait_closed()
+
+
+async def test_idle_connection_is_said_to_be_so_once(log: LogCapture) -> None:
+    limits = Limits(idle_timeout=KEEPALIVE)
+    async with raw_client_of(example_router(), limits=limits, drain_timeout=10) as (peer, _):
+        await peer.ask({**QUESTION, b"features": b"\0\7closing"})
+        announced = await peer.receive()
+        over = Elapsed(LONG)
+        await until(lambda: over)
+        await peer.send({b"_answer": announced[b"_ask"]})
+        assert await peer.is_at_end()
+    assert len([line for line in log.lines(logging.INFO) if "idle for" in line]) == 1
 
 
 def test_times_must_be_positive() -> None:

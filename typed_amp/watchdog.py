@@ -6,6 +6,9 @@ bounds may last a quarter longer than was said.
 
 from __future__ import annotations
 
+import fcntl
+import sys
+import termios
 from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,11 +56,12 @@ class Watchdog:
         self._activity: tuple[int, int, int] = (0, 0, 0)
         self._active_at = 0.0
         self._ping: Waiter | None = None
+        self._pinged_at = 0.0
 
     def begin(self) -> None:
         """There is a peer."""
         now = self._link.loop.time()
-        self._looked_at = self._heard_at = self._active_at = now
+        self._looked_at = self._heard_at = self._active_at = self._pinged_at = now
         self._timer = self._link.loop.call_later(self._period, self._look)
 
     def end(self) -> None:
@@ -82,24 +86,36 @@ class Watchdog:
 
     def _look_for_life(self, now: float) -> None:
         link = self._link
+        if self._keepalive is None:
+            return
         is_full = link.writer.is_full
+        if not (link.is_reading or is_full):
+            # What it says isn't read, so that it can't be silent. But what is written to one that
+            # has gone fails, and that can be seen.
+            self._heard_at = now
+            if now - self._pinged_at >= self._keepalive and not link.reader.is_stopped:
+                self._ask(now)
+            return
         # To a peer that is slow to read each byte that it takes is a sign of life.
-        taken = link.writer.sent_bytes if is_full else 0
+        taken = link.writer.sent_bytes - _held_by_system(link.transport) if is_full else 0
         heard = (link.reader.offset, taken)
-        is_listening = link.is_reading or is_full
-        if heard != self._heard or not is_listening:
+        if heard != self._heard:
             self._heard = heard
             self._heard_at = now
             return
         silence = now - self._heard_at
-        if self._keepalive is None or silence < self._keepalive:
+        if silence < self._keepalive:
             return
         if silence >= _SILENCES * self._keepalive:
             link.lost_cause = TimeoutError(f"the peer was silent for {silence:.3g} seconds")
             log(WARNING, "silent", link.connection, "given up, since %s", link.lost_cause)
             link.transport.abort()
         elif not is_full and (self._ping is None or self._ping.done()):
-            self._ping = link.calls.ask_aside(Ping())
+            self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        self._pinged_at = now
+        self._ping = self._link.calls.ask_aside(Ping())
 
     def _look_at_box(self, now: float) -> None:
         link = self._link
@@ -120,16 +136,16 @@ class Watchdog:
 
     def _look_for_use(self, now: float) -> None:
         timeout = self._limits.idle_timeout
-        if timeout is None:
-            return
         link = self._link
+        if timeout is None or link.is_draining:
+            return
         # A box that comes slowly, or answers that are taken slowly, are use as well.
         taken = link.writer.sent_bytes if link.writer.is_full else 0
         activity = (link.responses.taken, link.calls.made, taken)
         if (
             activity != self._activity
             or link.responses.running
-            or link.dialogue.expected
+            or link.dialogue.pending
             or link.reader.pending_bytes
         ):
             self._activity = activity
@@ -137,3 +153,18 @@ class Watchdog:
         elif now - self._active_at >= timeout:
             log(INFO, "idle", link.connection, "closing, idle for %.3g seconds", timeout)
             link.close(None)
+
+
+def _held_by_system(transport: asyncio.Transport) -> int:
+    """Say how many bytes the system has taken to be sent, and knows of no peer that has them.
+
+    0 where it doesn't say, which is everywhere but on sockets of Linux and its like.
+    """
+    taker = transport.get_extra_info("socket")
+    if taker is None:
+        return 0
+    try:
+        answer = fcntl.ioctl(taker.fileno(), termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):  # ValueError: it is closed
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
