@@ -21,6 +21,7 @@ from tests.peers import (
 )
 from typed_amp import (
     CallTimeoutError,
+    Connection,
     RemoteAmpError,
     Router,
     connect,
@@ -35,6 +36,11 @@ def test_time_that_is_left_travels_rounded_up(seconds: float) -> None:
     decoded = decode_deadline(encode_deadline(seconds))
     assert decoded is not None
     assert 0 <= decoded - seconds <= 0.001 + seconds * 1e-9
+
+
+@pytest.mark.parametrize("seconds", [1e300, math.inf])
+def test_more_time_than_can_be_said_is_a_very_long_time(seconds: float) -> None:
+    assert decode_deadline(encode_deadline(seconds)) == 10**9
 
 
 @given(st.binary(max_size=30))
@@ -95,7 +101,20 @@ async def test_the_peer_s_clock_may_be_first() -> None:
         assert 59_000 < int(ask[b"_deadline"]) <= 60_000
         error = {b"_error_code": b"TIMEOUT", b"_error_description": b"over"}
         await peer.send({b"_error": ask[b"_ask"], **error})
-        with pytest.raises(CallTimeoutError):
+        with pytest.raises(CallTimeoutError, match="within 60 seconds"):
+            await call
+        # Nor is it this side's time that is over where it has none.
+        call = asyncio.create_task(connection.call(Repeat(text="ab"), timeout=math.inf))
+        ask = await peer.receive()
+        assert b"_deadline" not in ask
+        await peer.send({b"_error": ask[b"_ask"], **error})
+        with pytest.raises(RemoteAmpError, match="over"):
+            await call
+        AMBIENT_DEADLINE.set(asyncio.get_running_loop().time() + 30)
+        call = asyncio.create_task(connection.call(Repeat(text="ab")))
+        ask = await peer.receive()
+        await peer.send({b"_error": ask[b"_ask"], **error})
+        with pytest.raises(CallTimeoutError, match="within 30 seconds"):
             await call
 
 
@@ -111,6 +130,9 @@ async def test_the_time_of_calls_that_are_given_none() -> None:
         with pytest.raises(CallTimeoutError) as caught:
             await client.call(Wait(), timeout=0.01)
         assert caught.value.timeout == 0.01
+        with pytest.raises(CallTimeoutError, match="no time was left") as caught:
+            await client.call(Wait(), timeout=0)
+        assert caught.value.timeout == 0
         for_ever = asyncio.create_task(client.call(Wait(key=2), timeout=math.inf))
         await until(lambda: 2 in gate.waiting)
         with pytest.raises(CallTimeoutError):
@@ -151,6 +173,23 @@ async def test_a_call_without_time_is_not_sent() -> None:
             await client.call(Repeat(text="never"))
         assert client._link.writer.taken_bytes == written
         assert await client.call(Repeat(text="ab"), timeout=math.inf) == Text(text="ab")
+
+
+async def test_hooks_of_a_connection_made_in_a_responder_have_none_of_its_deadline() -> None:
+    seen: list[float | None] = []
+    router = example_router()
+
+    @router.on_connect
+    @router.on_disconnect
+    async def note(connection: Connection) -> None:
+        seen.append(remaining_time())
+
+    async with serve(example_router(), HOST, 0) as server:
+        AMBIENT_DEADLINE.set(asyncio.get_running_loop().time() + 60)
+        async with connect(HOST, port_of(server), router=router):
+            pass
+        AMBIENT_DEADLINE.set(None)
+    assert seen == [None, None]
 
 
 async def test_a_connection_made_in_a_responder_does_not_inherit_its_deadline() -> None:

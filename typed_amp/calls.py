@@ -7,7 +7,6 @@ none. What gives up waiting leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -105,7 +104,7 @@ class Calls:
         head: bytes,
         encode: Callable[[Any, bytes], bytes],
         value: Any,
-        timeout: float | None,
+        seconds: float | None,
     ) -> Coroutine[Any, Any, Box]:
         """Ask for something; what it returns waits for the answer, or the error: its box.
 
@@ -114,32 +113,33 @@ class Calls:
             head: the pair with the command's name, already written.
             encode: writes the value and the end of the box behind pairs already written.
             value: the command.
-            timeout: seconds to wait, those for the transport included; see `time_for`.
+            seconds: how long to wait, for the transport too; from `begin_call`.
 
         Raises:
             CallTimeoutError: the time is over.
-            ConnectionLostError: the connection has ended, or did so meanwhile.
+            ConnectionLostError: the connection has ended meanwhile.
             RemoteAmpError: the peer is closing; nothing was sent.
             TooLongError: the box is longer than it may be; nothing was sent.
             Exception: what `encode` raises; nothing was sent.
         """
-        timeout = self.check(title, timeout)
         dialogue = self._dialogue
         tag = dialogue.new_tag()
-        data = self._encoded(title, encode, value, self._ask_head(tag, head, timeout))
+        data = self._encoded(title, encode, value, self._ask_head(tag, head, seconds))
         waiter: Waiter = self._loop.create_future()
         dialogue.ask(tag, waiter)
         self._writer.write_ask(waiter, data)
         self._on_ask()
-        return self._wait(title, waiter, tag, timeout)
+        return self._wait(title, waiter, tag, seconds)
 
     async def turn(self, title: str) -> None:
         """Wait until something could be written now.
 
         Raises:
             ConnectionLostError: the connection has ended, or did so meanwhile.
+            RemoteAmpError: the peer is closing.
         """
-        await self.tell(title, b"", _nothing, None, math.inf)
+        self._check_open(title)
+        await self.tell(title, b"", _nothing, None, None)
 
     async def ask_alone(
         self,
@@ -154,7 +154,7 @@ class Calls:
         To be called when it is this call's `turn`. Everything else is as with `ask`, but that
         `on_written` is called with the ask's tag before anything else can be written.
         """
-        self.check(title, math.inf)
+        self._check_open(title)
         tag = self._dialogue.new_tag()
         data = self._encoded(title, encode, value, _ask_head(tag, head))
         waiter: Waiter = self._loop.create_future()
@@ -171,20 +171,19 @@ class Calls:
         head: bytes,
         encode: Callable[[Any, bytes], bytes],
         value: Any,
-        timeout: float | None,
+        seconds: float | None,
     ) -> None:
         """Send something that wants no answer; returns when it is on its way.
 
         Everything else is as with `ask`.
         """
-        timeout = self.check(title, timeout)
         data = self._encoded(title, encode, value, head)
         waiter: Waiter = self._loop.create_future()
         if self._writer.write_ask(waiter, data, partial(resolve, waiter, {})):
             return
         self._untold.add(waiter)
         try:
-            await self._wait(title, waiter, None, timeout)
+            await self._wait(title, waiter, None, seconds)
         finally:
             self._untold.discard(waiter)
 
@@ -194,7 +193,7 @@ class Calls:
         head: bytes,
         encode: Callable[[Any, bytes], bytes],
         value: Any,
-        timeout: float | None = None,
+        seconds: float | None,
         *,
         requires_answer: bool = True,
         decode: Callable[[Box], Attached | Exception] | None = None,
@@ -209,16 +208,15 @@ class Calls:
             head: the pair with the command's name, already written.
             encode: writes the value; nothing else is written between that and its box.
             value: the command.
-            timeout: seconds to wait; see `time_for`.
+            seconds: how long to wait; from `begin_call`.
             requires_answer: whether to wait for an answer.
             decode: reads the answer when it arrives, before anything else is read.
         """
-        timeout = self.check(title, timeout)
         waiter: Waiter = self._loop.create_future()
         tag = None
         if requires_answer:
             tag = self._dialogue.new_tag()
-            head = self._ask_head(tag, head, timeout)
+            head = self._ask_head(tag, head, seconds)
             self._dialogue.ask(tag, waiter)
         else:
             self._untold.add(waiter)
@@ -242,7 +240,7 @@ class Calls:
         if tag is not None:
             self._on_ask()
         try:
-            result: Box | Attached = await self._wait(title, waiter, tag, timeout)
+            result: Box | Attached = await self._wait(title, waiter, tag, seconds)
             return result
         finally:
             self._untold.discard(waiter)
@@ -311,11 +309,11 @@ class Calls:
         return data
 
     async def _wait(
-        self, title: str, waiter: Waiter, tag: bytes | None, timeout: float | None
+        self, title: str, waiter: Waiter, tag: bytes | None, seconds: float | None
     ) -> Any:
         timer = None
-        if timeout is not None:
-            timer = self._loop.call_later(timeout, self._expire, waiter, title, timeout)
+        if seconds is not None:
+            timer = self._loop.call_later(seconds, self._expire, waiter, title, seconds)
         try:
             result = await waiter
         except BaseException:
@@ -340,8 +338,8 @@ class Calls:
         error.was_sent = was_sent
         return error
 
-    def _expire(self, waiter: Waiter, title: str, timeout: float) -> None:
-        resolve(waiter, self.timed_out(title, timeout))
+    def _expire(self, waiter: Waiter, title: str, seconds: float) -> None:
+        resolve(waiter, self.timed_out(title, seconds))
 
     def _give_up(self, waiter: Waiter, tag: bytes | None) -> None:
         was_held = self._writer.withdraw(waiter)
@@ -350,40 +348,45 @@ class Calls:
         if self._extensions.has_cancel and not self.is_ended:
             self._writer.write(_CANCEL.arguments.encode(Cancel(ask=tag), _CANCEL.head))
 
-    def check(self, title: str, timeout: float | None) -> float | None:
-        """Refuse a call that can't be answered any more; give the seconds that others have.
+    def begin_call(self, title: str, timeout: float | None) -> float | None:
+        """Count a call, unless it can't be answered any more; give the seconds that it has.
 
         Args:
             title: the command's name, for messages.
-            timeout: see `time_for`.
+            timeout: what the call was given; see `time_for`.
+
+        Returns:
+            The seconds; None for ever.
 
         Raises:
             ConnectionLostError: the connection has ended.
             RemoteAmpError: the peer is closing.
             CallTimeoutError: no time is left.
         """
+        self._check_open(title)
+        self.made += 1
+        seconds = time_for(timeout, self._call_timeout)
+        if seconds is not None and seconds <= 0:
+            raise self.timed_out(title, seconds)
+        return seconds
+
+    def _check_open(self, title: str) -> None:
         if self.is_ended:
             raise self._lost_call(title, was_sent=False)
         if self.is_refused:
             raise self._refusal()
-        self.made += 1
-        timeout = time_for(timeout, self._call_timeout)
-        if timeout is not None and timeout <= 0:
-            raise self.timed_out(title, timeout)
-        return timeout
 
-    def timed_out(self, title: str, timeout: float | None) -> CallTimeoutError:
+    def timed_out(self, title: str, seconds: float) -> CallTimeoutError:
         """Make the error of a call that was not answered in time."""
-        timeout = timeout or self._call_timeout or 0.0
-        return CallTimeoutError(title, timeout, self._peer())
+        return CallTimeoutError(title, seconds, self._peer())
 
     def _refusal(self) -> RemoteAmpError:
         return RemoteAmpError(CLOSING.decode(), "the peer has said that it is closing")
 
-    def _ask_head(self, tag: bytes, head: bytes, timeout: float | None) -> bytes:
-        if timeout is None or not self._extensions.has_deadlines:
+    def _ask_head(self, tag: bytes, head: bytes, seconds: float | None) -> bytes:
+        if seconds is None or not self._extensions.has_deadlines:
             return _ask_head(tag, head)
-        return _ask_head(tag, encode_pairs({DEADLINE: encode_deadline(timeout)}) + head)
+        return _ask_head(tag, encode_pairs({DEADLINE: encode_deadline(seconds)}) + head)
 
 
 def resolve(waiter: Waiter, result: Box | Exception) -> None:

@@ -122,13 +122,15 @@ class Connection(ClosedAtEnd, Generic[S]):
         signature = command.__amp_own_signature__ or command.__amp_signature__()
         if not signature.is_plain:
             return await self._call_special(signature, command, timeout)
+        title = signature.title
         encode = signature.arguments.encode
+        seconds = self._calls.begin_call(title, timeout)
         if not signature.requires_answer:
-            await self._calls.tell(signature.title, signature.head, encode, command, timeout)
+            await self._calls.tell(title, signature.head, encode, command, seconds)
             return cast("R", None)
-        box = await self._calls.ask(signature.title, signature.head, encode, command, timeout)
+        box = await self._calls.ask(title, signature.head, encode, command, seconds)
         if ERROR in box:
-            raise self._error_from(signature, box, timeout)
+            raise self._error_from(signature, box, seconds)
         answer: R = signature.decode_answer(box)
         return answer
 
@@ -150,29 +152,34 @@ class Connection(ClosedAtEnd, Generic[S]):
             except DecodeError as error:
                 return signature.undecodable(error)
 
+        seconds = self._calls.begin_call(signature.title, timeout)
         result = await self._calls.in_turn(
             signature.title,
             signature.head,
             partial(self._link.descriptors.encode, signature.arguments.encode),
             command,
-            timeout,
+            seconds,
             requires_answer=signature.requires_answer,
             decode=decode if signature.answer_has_attachments else None,
         )
         if isinstance(result, Attached):
             return cast("R", result.value)
         if ERROR in result:
-            raise self._error_from(signature, result, timeout)
+            raise self._error_from(signature, result, seconds)
         answer: R = signature.decode_answer(result)
         return answer
 
     def _error_from(
-        self, signature: Signature[Any, Any], box: Box, timeout: float | None
+        self, signature: Signature[Any, Any], box: Box, seconds: float | None
     ) -> Exception:
         error = signature.error_from(box)
-        is_over = self._link.extensions.has_deadlines and box.get(ERROR_CODE) == TIMEOUT
-        if is_over and type(error) is RemoteAmpError:  # the peer's clock was first
-            return self._calls.timed_out(signature.title, timeout)
+        if (
+            seconds is not None
+            and box.get(ERROR_CODE) == TIMEOUT
+            and self._link.extensions.has_deadlines
+            and type(error) is RemoteAmpError
+        ):
+            return self._calls.timed_out(signature.title, seconds)  # the peer's clock was first
         return error
 
     async def call_remote(
@@ -224,10 +231,11 @@ class Connection(ClosedAtEnd, Generic[S]):
         if head == StartTLS.__amp_signature__().head:
             raise EncodeError("StartTLS changes what the connection speaks; call start_tls")
         title = printable(name.encode() if isinstance(name, str) else name)
+        seconds = self._calls.begin_call(title, timeout)
         if not requires_answer:
-            await self._calls.tell(title, head, encode_raw, box, timeout)
+            await self._calls.tell(title, head, encode_raw, box, seconds)
             return {}
-        answer = await self._calls.ask(title, head, encode_raw, box, timeout)
+        answer = await self._calls.ask(title, head, encode_raw, box, seconds)
         if ERROR in answer:
             raise remote_error(answer)
         del answer[ANSWER]

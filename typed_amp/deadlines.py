@@ -58,7 +58,7 @@ def time_for(own: float | None, default: float | None) -> float | None:
 
 def encode_deadline(seconds: float) -> bytes:
     """Write the time that is left: whole milliseconds, rounded up."""
-    return b"%d" % min(math.ceil(max(0.0, seconds) * 1_000), _MOST_MILLISECONDS)
+    return b"%d" % math.ceil(min(max(0.0, seconds) * 1_000, _MOST_MILLISECONDS))
 
 
 def decode_deadline(data: bytes) -> float | None:

@@ -2,8 +2,9 @@
 
 Rule of this module: a peer that doesn't know of an extension never sees one. The side that
 connected asks one question, `typed-amp.capabilities`, which any AMP peer answers, if only by not
-knowing it; it does so at once and waits for nothing. Nothing else is sent before the other side is
-known to understand it, but `typed-amp.ping`, of which only the answer counts, whatever it is.
+knowing it; it does so at once, with TLS when it makes its first call, and waits for nothing.
+Nothing else is sent before the other side is known to understand it, but `typed-amp.ping`, of which
+only the answer counts, whatever it is.
 
 The features:
 

@@ -218,17 +218,17 @@ class Handover:
     @asynccontextmanager
     async def _limited(self, title: str, timeout: float | None) -> AsyncGenerator[None, None]:
         """Bound the time of a change that this side asks for; closing waits for it."""
-        timeout = self._link.calls.check(title, timeout)
+        seconds = self._link.calls.begin_call(title, timeout)
         self.asking += 1
-        limit = asyncio.timeout(timeout)
+        limit = asyncio.timeout(seconds)
         try:
             async with limit:
                 yield
         except TimeoutError:
             if not limit.expired():
                 raise
-            assert timeout is not None
-            raise self._link.calls.timed_out(title, timeout) from None
+            assert seconds is not None
+            raise self._link.calls.timed_out(title, seconds) from None
         finally:
             self.asking -= 1
             self._link.check_drained()

@@ -20,6 +20,7 @@ from typed_amp.addresses import address_of, shown
 from typed_amp.box import BUSY, BoxReader
 from typed_amp.calls import Calls, Waiter
 from typed_amp.counters import Counters
+from typed_amp.deadlines import AMBIENT_DEADLINE
 from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
 from typed_amp.errors import ConnectionLostError, ProcessEndedError, ProtocolViolationError
@@ -203,6 +204,7 @@ class Link(Generic[S]):
 
     async def _await_verdict(self, verdict: Awaitable[bool]) -> None:
         is_admitted = False
+        AMBIENT_DEADLINE.set(None)  # of a responder that has connected; it isn't the connection's
         try:
             is_admitted = await verdict
         finally:
@@ -327,6 +329,7 @@ class Link(Generic[S]):
     async def _greet(self) -> None:
         """Run the hooks of `on_connect`, then what was asked meanwhile."""
         self._has_begun = True
+        AMBIENT_DEADLINE.set(None)  # as in `_await_verdict`
         try:
             for hook in self.router.connect_hooks():
                 await hook(self.connection)
@@ -458,6 +461,7 @@ class Link(Generic[S]):
                 self._on_ended(self.connection)
 
     async def _part(self) -> None:
+        AMBIENT_DEADLINE.set(None)  # as in `_await_verdict`
         for hook in self.router.disconnect_hooks():
             try:
                 await hook(self.connection)
