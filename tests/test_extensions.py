@@ -114,6 +114,19 @@ async def test_a_fallback_gets_none_of_it() -> None:
     assert seen == [b"Anything"]
 
 
+async def test_nor_where_there_are_no_extensions() -> None:
+    router = Router()
+
+    @router.fallback
+    async def forward(box: Box) -> Box:
+        raise AssertionError
+
+    async with raw_client_of(router, extensions=False) as (peer, _):
+        for name in (b"capabilities", b"ping", b"closing", b"cancel"):
+            box = {b"_ask": b"1", b"_command": b"typed-amp." + name}
+            assert (await peer.ask(box))[b"_error_code"] == b"UNHANDLED"
+
+
 # -- Closing -------------------------------------------------------------------------------------
 
 

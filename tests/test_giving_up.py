@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +47,38 @@ async def test_every_ask_is_answered_once_though_it_was_given_up() -> None:
             b"_answer": b"b"
         }
         assert connection._link.dialogue.unanswered == 0
+
+
+@pytest.mark.parametrize("second", ["cancel", "reset"])
+async def test_a_second_reason_does_not_cancel_what_cleans_up(second: str) -> None:
+    router = Router()
+    events: list[str] = []
+    may_end = asyncio.Event()
+
+    @router.responder(Wait)
+    async def wait(command: Wait) -> Text:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("cleaning")
+            await may_end.wait()
+            events.append("clean")
+        raise AssertionError
+
+    async with raw_client_of(router, drain_timeout=10) as (peer, connection):
+        await peer.ask({**QUESTION, b"features": b"\0\x08deadline"})
+        await peer.send({b"_ask": b"1", b"_command": b"Wait", b"_deadline": b"20"})
+        await until(lambda: events)  # its time is over
+        if second == "cancel":
+            await peer.send({**CANCEL, b"ask": b"1"})
+            await peer.ask({b"_ask": b"2", b"_command": b"typed-amp.ping"})
+        else:
+            peer.reset()
+            await connection.wait_lost()
+            await settled()
+        may_end.set()
+        await until(lambda: not connection._link.responses.running)
+        assert events == ["cleaning", "clean"]
 
 
 async def test_what_waits_for_its_turn_is_never_begun() -> None:

@@ -245,5 +245,6 @@ class Dialogue(Generic[W]):
 
     def end(self) -> Iterator[W]:
         """The connection is gone: give back, once, everybody who waits for an answer."""
+        self._asides.clear()
         while self._pending:
             yield self._pending.popitem()[1]

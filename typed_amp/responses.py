@@ -204,11 +204,10 @@ class Responses(Generic[S]):
 
     def take(self, asked: Asked) -> None:
         """Answer an ask: now, if it can't be carried out, or when its responder is done."""
-        if asked.name not in BUILT_IN:
-            self.taken += 1
-        elif self._extensions.is_enabled:
+        if asked.name in BUILT_IN:
             self._take_built_in(asked)
             return
+        self.taken += 1
         if self._extensions.has_deadlines and DEADLINE in asked.box:
             seconds = decode_deadline(asked.box[DEADLINE])
             asked.deadline = None if seconds is None else self._loop.time() + seconds
@@ -238,6 +237,10 @@ class Responses(Generic[S]):
         self._refuse(asked, BUSY, f"{reason}; it was not carried out, try again later")
 
     def _take_built_in(self, asked: Asked) -> None:
+        if not self._extensions.is_enabled:
+            # No fallback is to pass on what is said about this connection.
+            self._decline_unhandled(asked)
+            return
         signature = BUILT_IN[asked.name]
         try:
             answer = self._extensions.carry_out(signature.arguments.decode(asked.box))
@@ -261,8 +264,7 @@ class Responses(Generic[S]):
             return
         responder = self._router.find(asked.name)
         if responder is None:
-            # As Twisted words it, but for the b of its bytes.
-            self._decline(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
+            self._decline_unhandled(asked)
             return
         if responder.guards and not self._is_let_pass(responder, asked):
             return
@@ -343,9 +345,9 @@ class Responses(Generic[S]):
         self._end(asked, TIMEOUT)
 
     def _end(self, asked: Asked, verdict: bytes) -> None:
-        if asked.is_answered:
-            return
-        asked.verdict = asked.verdict or verdict
+        if asked.is_answered or asked.verdict is not None:
+            return  # a second reason must not cancel what it does in its `finally`
+        asked.verdict = verdict
         if asked in self._tasks:
             self._cancel(asked)
 
@@ -362,10 +364,12 @@ class Responses(Generic[S]):
         Args:
             unheard_only: only those whose answer somebody waited for, now that nobody does. Where
                 no answer was asked for, nobody stopped waiting for one; nor where it was given.
+                Those that are cancelled already aren't cancelled again.
         """
         self._is_cancelling = True
         for asked in list(self._tasks):
-            if not (unheard_only and (asked.tag is None or asked.is_answered)):
+            is_unheard = asked.tag is not None and not asked.is_answered
+            if not unheard_only or (is_unheard and asked.verdict is None):
                 self._cancel(asked)
 
     async def wait(self) -> None:
@@ -451,6 +455,10 @@ class Responses(Generic[S]):
             self._refuse(asked, declared.code, description, fields)
         if declared.is_fatal:
             self._on_fatal(error)
+
+    def _decline_unhandled(self, asked: Asked) -> None:
+        # As Twisted words it, but for the b of its bytes.
+        self._decline(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
 
     def _decline(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
         """Refuse an ask that no responder takes up."""
