@@ -15,7 +15,7 @@ from typing_extensions import TypeVar, Unpack
 from typed_amp.connection import Connection
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
-from typed_amp.options import handshake_timeout
+from typed_amp.options import check_options, handshake_timeout
 from typed_amp.unix_socket import open_unix_transport
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def connect(
         ssl.SSLError: the TLS handshake failed; an `OSError` too.
         ConnectionLostError: a hook failed, or the server closed meanwhile.
     """
+    check_options(options)
 
     async def open_connection() -> Connection[S]:
         connection = Connection(
@@ -147,6 +148,7 @@ def connect_unix(
         ssl.SSLError: the TLS handshake failed; an `OSError` too.
         ConnectionLostError: a hook failed, or the server closed meanwhile.
     """
+    check_options(options)
 
     async def open_connection() -> Connection[S]:
         connection = Connection(router, **options, server_hostname=server_hostname)

@@ -41,7 +41,9 @@ class ConnectionOptions(TypedDict, total=False):
         keepalive: seconds of silence after which the peer is asked whether it is there, by a
             command that any AMP peer answers, `typed-amp.ping`. After three times as long without
             a byte from it the connection is given up. 30, if left out; a peer that works for more
-            than a minute without reading needs more. None for never.
+            than a minute without reading needs more. While this side doesn't read, since all the
+            responders run that may, only that is noticed which the system says of itself. None for
+            never.
     """
 
     limits: Limits | None
@@ -52,15 +54,25 @@ class ConnectionOptions(TypedDict, total=False):
 
 
 def check_options(options: ConnectionOptions) -> None:
-    """Refuse options that don't exist, before they are needed.
+    """Refuse options that don't exist or can't hold, before they are needed.
 
     Raises:
         TypeError: there is no such option.
+        ValueError: seconds are negative, or none where there must be some.
     """
     unknown = sorted(options.keys() - ConnectionOptions.__annotations__.keys())
     if unknown:
         known = ", ".join(ConnectionOptions.__annotations__)
         raise TypeError(f"no such option: {', '.join(unknown)}. There are {known}")
+    drain_timeout = options.get("drain_timeout", DRAIN_TIMEOUT)
+    if not drain_timeout >= 0:
+        raise ValueError(f"drain_timeout must not be negative, as {drain_timeout} is")
+    for name, seconds in (
+        ("call_timeout", options.get("call_timeout")),
+        ("keepalive", options.get("keepalive")),
+    ):
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"{name} must be positive, or None for never, not {seconds}")
 
 
 def handshake_timeout(ssl: object, options: ConnectionOptions) -> float | None:

@@ -17,6 +17,7 @@ from typed_amp.child_process import ChildProcess
 from typed_amp.connection import Connection
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
+from typed_amp.options import check_options
 from typed_amp.pipe_transport import join_pipes
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ def connect_process(
             f"fds={fds!r}: {max(fds):,} is too high where a process may have"
             f" {limit:,} descriptors (see `ulimit -n`)"
         )
+
+    check_options(options)
 
     async def open_connection() -> ProcessConnection[S]:
         argv = program, *arguments

@@ -19,6 +19,7 @@ from typed_amp.connection import Connection
 from typed_amp.descriptors import close_descriptors
 from typed_amp.link import LinkProtocol
 from typed_amp.opening import Opening
+from typed_amp.options import check_options
 from typed_amp.pipe_transport import join_pipes
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ async def _open(
     peer: str,
     **options: Unpack[ConnectionOptions],
 ) -> Connection[S]:
+    check_options(options)
     connection = Connection(
         router,
         **options,

@@ -16,6 +16,7 @@ from typing_extensions import TypeVar, Unpack
 from typed_amp.connection import Connection
 from typed_amp.descriptors import close_descriptors
 from typed_amp.link import LinkProtocol
+from typed_amp.options import check_options
 from typed_amp.tls import feed_protocol
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ async def _connection_pair(
     client_router: Router[T] | None,
     **options: Unpack[ConnectionOptions],
 ) -> AsyncGenerator[tuple[Connection[T], Connection[S]], None]:
+    check_options(options)
     client = Connection(client_router, **options)
     server = Connection(router, is_server=True, **options)
     transports = MemoryTransport(client), MemoryTransport(server)
