@@ -75,6 +75,16 @@ async def test_the_caller_learns_of_each_field_and_never_the_value() -> None:
     assert "-7" not in str(errors)
 
 
+async def test_the_caller_learns_of_all_rows_within_reason() -> None:
+    async with joined(order_router()) as (client, server):
+        await until(lambda: knows_all(client) and knows_all(server))
+        items = [Item.model_construct(sku="ok", count=1 - row % 2) for row in range(1_000)]
+        with pytest.raises(InvalidArgumentsError) as caught:
+            await client.call(Order.model_construct(items=items, total=0))
+    places = [error["loc"] for error in caught.value.errors]
+    assert places == [("items", row, "count") for row in range(1, 41, 2)]
+
+
 @pytest.mark.parametrize(
     ("box", "error"),
     [

@@ -293,7 +293,8 @@ class InvalidArgumentsError(RemoteAmpError, ValueError):
     def errors(self) -> list[ErrorDetail]:
         """All that was wrong, as pydantic tells it: type, location, message, never the value.
 
-        Empty if the peer is no typed_amp program.
+        Of a field whose bytes can't be read at all nothing else is told, and of rows the first
+        twenty errors or so. Empty if the peer is no typed_amp program.
         """
         return decode_details(self.fields.get(ERROR_DETAILS, b"[]"))
 

@@ -400,9 +400,25 @@ class RowsCodec(Codec[Any]):
             try:
                 rows.append(decode(box, claim))
             except DecodeError as error:
-                raise error.within(index) from None
+                failure = error.within(index)
+                if claim is refuse_to_claim:  # else what follows would take descriptors
+                    self._note_others(failure, boxes, index + 1)
+                raise failure from None
         return self._collection_type(rows)
 
+    def _note_others(self, failure: DecodeError, boxes: list[Box], begin: int) -> None:
+        """Have an error about one row tell of those behind it as well."""
+        for index in range(begin, len(boxes)):
+            if len(failure.errors) >= _MOST_ERRORS:
+                return
+            try:
+                self.plan.decode(boxes[index])
+            except DecodeError as error:
+                failure.errors += error.within(index).errors
+
+
+_MOST_ERRORS: Final = 20
+"""Of how many errors in rows an error tells: a few help, and all of them cost time."""
 
 _INLINE_ENCODE: Final = {
     BytesCodec: "{value} if type({value}) is bytes else encode_{index}({value})",
