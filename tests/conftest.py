@@ -9,11 +9,16 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+import hypothesis
 import pytest
 import trustme
 
 from tests.leftovers import Leftovers
 from tests.peers import LogCapture, captured_log
+
+# No deadline: a busy machine makes a step slow, never wrong.
+hypothesis.settings.register_profile("typed_amp", deadline=None)
+hypothesis.settings.load_profile("typed_amp")
 
 
 @pytest.fixture(autouse=True)

@@ -1,19 +1,11 @@
-"""What hypothesis draws from: boxes, streams good and bad, and the ways a network cuts them.
-
-Importing this module loads the profile that all tests with hypothesis run under.
-"""
+"""What hypothesis draws from: boxes, streams good and bad, and the ways a network cuts them."""
 
 from __future__ import annotations
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from typed_amp.box import RESERVED_KEYS, encode_box
 from typed_amp.limits import Limits
-
-# No deadline: a busy machine makes a step slow, never wrong.
-settings.register_profile("typed_amp", deadline=None)
-settings.load_profile("typed_amp")
 
 keys = st.one_of(
     st.binary(min_size=1, max_size=3),

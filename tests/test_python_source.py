@@ -10,7 +10,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import tests.strategies as _profile  # noqa: F401  # loads the profile of hypothesis
 from typed_amp.python_source import (
     WIDTH,
     Imports,

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr, create_model
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-import tests.strategies as _profile  # noqa: F401  # loads the profile of hypothesis
 from typed_amp import Box, Codec, Command, Json
 from typed_amp.box import decode_boxes
 from typed_amp.planning import plan_for
