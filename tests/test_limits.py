@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from tests.example_commands import Data, Echo, Log, Make, Repeat, Text, example_router
+from tests.example_commands import CountDown, Data, Echo, Log, Make, Repeat, Text, example_router
 from tests.gate import Gate
 from tests.peers import (
     HOST,
@@ -19,8 +19,11 @@ from tests.peers import (
     settled,
     until,
 )
-from typed_amp import Command, Limits, connect, serve
+from typed_amp import Command, Connection, Limits, connect, serve
 from typed_amp.box import encode_box
+from typed_amp.writer import HIGH_WATER
+
+MAX_BOX_BYTES = 61_000
 
 
 def ask(key: int) -> dict[bytes, bytes]:
@@ -93,6 +96,53 @@ async def test_two_sides_that_flood_each_other_come_to_an_end(
         async with asyncio.timeout(20):
             answers = await asyncio.gather(*calls)
         assert len({answer.data for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("max_requests", "max_unwritten_bytes"), [(1, 1), (1_000, 1), (2, 1_000), (1_000, 70_000)]
+)
+async def test_what_is_unwritten_is_bounded_while_two_sides_wait_for_each_other(
+    max_requests: int, max_unwritten_bytes: int
+) -> None:
+    """Each floods the other with large asks and with asks for large answers, and both go on."""
+    limits = Limits(
+        max_requests=max_requests,
+        max_unwritten_bytes=max_unwritten_bytes,
+        max_box_bytes=MAX_BOX_BYTES,
+    )
+    unwritten = 0
+    async with joined(example_router(), example_router(), limits=limits) as sides:
+
+        async def call(side: Connection, command: Command[Data]) -> None:
+            nonlocal unwritten
+            answer = await side.call(command)
+            assert len(answer.data) == 60_000
+            unwritten = max(unwritten, *(each._link.writer.unwritten_bytes for each in sides))
+
+        commands = [Echo(data=bytes(60_000)), Make(size=60_000)]
+        async with asyncio.timeout(20):
+            await asyncio.gather(
+                *(call(side, each) for _ in range(120) for side in sides for each in commands)
+            )
+    assert unwritten <= max_unwritten_bytes + 2 * (MAX_BOX_BYTES + HIGH_WATER)
+
+
+async def test_responders_that_call_back_go_on_whatever_the_limits() -> None:
+    # Each side runs all the responders that it may, and they wait for the other side's.
+    limits = Limits(max_requests=2, max_unwritten_bytes=1)
+    router = example_router()
+
+    @router.responder(CountDown)
+    async def count_down(command: CountDown, connection: Connection) -> Text:
+        answer = await connection.call(Make(size=command.start))
+        return Text(text=f"{len(answer.data)}")
+
+    async with joined(router, example_router(), limits=limits) as (client, _):
+        async with asyncio.timeout(20):
+            answers = await asyncio.gather(
+                *(client.call(CountDown(start=60_000)) for _ in range(99))
+            )
+        assert answers == [Text(text="60000")] * 99
 
 
 async def test_a_flood_in_one_piece_leaves_others_their_turn() -> None:

@@ -71,11 +71,18 @@ class Peer(amp.AMP):
         self.tls: dict[str, Any] = {}
         self.notes: list[str] = []
         self.gathered: list[tuple[int, Any]] = []
+        self.seen: list[list[str]] = []
         self.lost: Any = defer.Deferred()
 
     def connectionLost(self, reason: Any = None) -> None:
         super().connectionLost(reason)
         self.lost.callback(None)
+
+    def ampBoxReceived(self, box: Any) -> None:
+        """Note the keys of the protocol in each box, and the command in an ask."""
+        keys = sorted(key.decode() for key in box if key.startswith(b"_"))
+        self.seen.append([box.get(b"_command", b"").decode(), *keys])
+        super().ampBoxReceived(box)
 
     @commands.EchoInteger.responder
     @commands.EchoString.responder
@@ -180,6 +187,9 @@ class Peer(amp.AMP):
         if b"text" not in box:
             raise amp.RemoteAmpError(b"NO_TEXT", "there is nothing to reverse")
         return amp.AmpBox(text=box[b"text"][::-1])
+
+    def amp_SEEN(self, box: Any) -> Any:
+        return amp.AmpBox(seen=json.dumps(self.seen).encode())
 
     @commands.WhoAmI.responder
     def who_am_i(self) -> dict[str, Any]:
@@ -367,11 +377,30 @@ async def stay(peer: Peer) -> list[str]:
     return peer.notes
 
 
+async def give_up(peer: Peer, *, wrong: int) -> Any:
+    """Give up calls in both of Twisted's ways, and make one that is refused; say so in a note.
+
+    Then only answer, until the other side ends the connection. Give what came of the calls, and
+    which boxes came.
+    """
+    late, cancelled = peer.callRemote(commands.Wait), peer.callRemote(commands.Wait)
+    late.addTimeout(0.01, reactor)
+    waiting = defer.ensureDeferred(outcome(cancelled))
+    outcomes = [await outcome(late)]
+    cancelled.cancel()
+    outcomes.append(await waiting)
+    outcomes.append(await outcome(peer.callRemote(commands.Strict, value=wrong)))
+    outcomes.append(await outcome(peer.callRemote(commands.EchoInteger, value=1)))
+    peer.callRemote(commands.Note, line="done")
+    await peer.lost
+    return {"outcomes": outcomes, "seen": peer.seen}
+
+
 SCENARIOS: Any = {
     scenario.__name__: scenario
     for scenario in (
         *(echo, optionals, call, call_at_once, gather, load, write_to_pipes, read_file, stay),
-        *(start_tls, be_secured, switch, call_strings),
+        *(start_tls, be_secured, switch, call_strings, give_up),
     )
 }
 
