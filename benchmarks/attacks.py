@@ -46,6 +46,7 @@ class Attack:
         run: makes it.
         of_connections: whether the amount is of connections.
         holds: whether it stays once all is sent.
+        max_connections: how many connections its server allows, if not as many as usual.
     """
 
     name: str
@@ -54,6 +55,12 @@ class Attack:
     run: Callable[[Attacker], Awaitable[None]]
     of_connections: bool = False
     holds: bool = False
+    max_connections: int | None = None
+
+    @property
+    def server_options(self) -> list[str]:
+        """What its server is to be told."""
+        return [f"--max-connections={self.max_connections}"] if self.max_connections else []
 
     def titled(self, amount: int | None) -> str:
         """Say what it is; None: without an amount."""
@@ -218,7 +225,16 @@ async def computing(attacker: Attacker) -> None:
 ATTACKS = {
     attack.name: attack
     for attack in [
-        Attack("idle", "%s idle connections", 10_000, idle, of_connections=True, holds=True),
+        Attack(
+            "idle",
+            "%s idle connections, all allowed",
+            10_000,
+            idle,
+            of_connections=True,
+            holds=True,
+            max_connections=11_000,
+        ),
+        Attack("crowd", "%s idle connections", 10_000, idle, of_connections=True, holds=True),
         Attack("unread", "%s asks for 60 kB each, no answer read", 100_000, unread, holds=True),
         Attack("waiting", "%s asks that are never done", 100_000, waiting, holds=True),
         Attack(

@@ -107,7 +107,7 @@ def measure(
     attack: Attack, amount: int, *, times: int, hold: float, seconds: float, uvloop: bool
 ) -> Measured:
     """Make an attack on a server of its own."""
-    with Target(*(["--uvloop"] if uvloop else [])) as target:
+    with Target(*attack.server_options, *(["--uvloop"] if uvloop else [])) as target:
         little = min(amount, SMALL)
         with Aggressor(attack.name, target.ports, amount=little, seconds=5, hold=0.5) as aggressor:
             aggressor.report()

@@ -130,7 +130,7 @@ def measure(
     extra = ["--uvloop"] if uvloop else []
     cpus = sorted(os.sched_getaffinity(0))
     with (
-        Target(*extra) as target,
+        Target(*attack.server_options, *extra) as target,
         Program("benchmarks.peers.neighbour", str(target.ports.clear), *extra) as neighbour,
     ):
         place(target.pid, cpu=cpus[0])

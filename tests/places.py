@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.peers import HOST, settled
+from tests.peers import HOST
 from typed_amp import Backoff, Connection, Router, Server, serve
 
 QUICK = Backoff(first=0.001, maximum=0.01)
@@ -60,11 +59,6 @@ class Place:
             return
         server, self._server = self._server, None
         self._draining.append(server)
-        # A socket that asyncio has accepted, and has no transport for when its server is closed, is
-        # dropped and not closed. The warning about that is an error here, which keeps it open.
-        for listener in server._listener.sockets:
-            asyncio.get_running_loop().remove_reader(listener.fileno())
-        await settled(2)
         server.close(drain_timeout=60)
 
     async def vanish(self) -> None:

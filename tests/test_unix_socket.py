@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,12 +12,10 @@ from tests.peers import until
 from tests.test_unix_transport import (
     LOOPS,
     UnixRecorder,
-    room_for_descriptors,
     run_in,
-    sent_with_rights,
 )
 from typed_amp import Router, connect_unix, serve_unix
-from typed_amp.unix_socket import UnixTakeover, open_unix_transport
+from typed_amp.unix_socket import open_unix_transport
 from typed_amp.unix_transport import UnixTransport
 
 
@@ -34,91 +31,6 @@ def run(
 
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
-
-
-def test_nothing_is_lost_at_the_takeover(run: Run, tmp_path: Path) -> None:
-    path = str(tmp_path / "socket")
-
-    async def scenario() -> None:
-        accepted: list[UnixRecorder] = []
-
-        def new_protocol() -> UnixRecorder:
-            accepted.append(UnixRecorder())
-            return accepted[-1]
-
-        loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: UnixTakeover(new_protocol), path)
-        with socket.socket(socket.AF_UNIX) as early:
-            # All this is there before the server has accepted.
-            early.connect(path)
-            early.send(b"abc")
-            sent_with_rights(early, b"def", [early.fileno()])
-            early.shutdown(socket.SHUT_WR)
-            await until(lambda: accepted and accepted[0].lost.done())
-        assert accepted[0].received == b"abcdef"
-        assert accepted[0].events[0] == "made"
-        assert accepted[0].events[-2:] == ["eof", "lost"]
-        assert len(accepted[0].descriptors) == 1
-        accepted[0].close_descriptors()
-        assert accepted[0].transport.get_extra_info("sockname") == path
-        server.close()
-        await server.wait_closed()
-
-    run(scenario)
-
-
-def test_connections_stay_open_after_the_takeover(run: Run, tmp_path: Path) -> None:
-    path = str(tmp_path / "socket")
-
-    async def scenario() -> None:
-        accepted: list[UnixRecorder] = []
-
-        def new_protocol() -> UnixRecorder:
-            accepted.append(UnixRecorder())
-            return accepted[-1]
-
-        loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: UnixTakeover(new_protocol), path)
-        client = UnixRecorder()
-        transport = await open_unix_transport(client, path)
-        assert client.events == ["made"]
-        assert transport.get_extra_info("peername") == path
-        for _ in range(10):
-            transport.write(b"x")
-            await until(lambda: accepted and accepted[0].received)
-            accepted[0].received = client.received = b""
-            accepted[0].transport.write(b"y")
-            await until(lambda: client.received)
-        transport.close()
-        await asyncio.gather(client.lost, accepted[0].lost)
-        server.close()
-        await server.wait_closed()
-
-    run(scenario)
-
-
-def test_server_that_can_open_nothing_more_refuses(run: Run, tmp_path: Path) -> None:
-    path = str(tmp_path / "socket")
-
-    async def scenario() -> None:
-        contexts: list[dict[str, Any]] = []
-        loop = asyncio.get_running_loop()
-        handler = loop.get_exception_handler()
-        loop.set_exception_handler(lambda _, context: contexts.append(context))
-        server = await loop.create_unix_server(lambda: UnixTakeover(UnixRecorder), path)
-        with socket.socket(socket.AF_UNIX) as early:
-            early.connect(path)
-            early.setblocking(False)
-            with room_for_descriptors(1):
-                assert await loop.sock_recv(early, 100) == b""
-        assert "a connection to a Unix socket was refused" in {
-            context["message"] for context in contexts
-        }
-        server.close()
-        await server.wait_closed()
-        loop.set_exception_handler(handler)
-
-    run(scenario)
 
 
 def test_more_clients_than_the_queue_holds(run: Run, tmp_path: Path) -> None:

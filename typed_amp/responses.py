@@ -59,6 +59,9 @@ Few enough that neighbours hardly notice a flood. More would not be faster eithe
 writes some answers, the other works on those that it has already.
 """
 
+_CANCELLED_PER_TURN: Final = 16
+"""Likewise of responders that are cancelled: each then runs its `finally`."""
+
 
 class Responses(Generic[S]):
     """Runs the responders of one connection, each as a task of its own.
@@ -309,10 +312,8 @@ class Responses(Generic[S]):
         except NotAllowedError as error:
             self._refuse(asked, NOT_ALLOWED, error.description)
         except Exception as error:
-            name = printable(asked.name)
-            self._log(
-                logging.ERROR, "guard_failed", "a guard of %s failed", asked, name, error=error
-            )
+            told = "a guard of %s failed"
+            self._log(logging.ERROR, "guard_failed", told, asked, _name(asked), error=error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
         else:
             return True
@@ -367,10 +368,23 @@ class Responses(Generic[S]):
                 Those that are cancelled already aren't cancelled again.
         """
         self._is_cancelling = True
-        for asked in list(self._tasks):
-            is_unheard = asked.tag is not None and not asked.is_answered
-            if not unheard_only or (is_unheard and asked.verdict is None):
+        self._cancel_in_turns(
+            deque(
+                asked
+                for asked in self._tasks
+                if not unheard_only
+                or (asked.tag is not None and not asked.is_answered and asked.verdict is None)
+            )
+        )
+
+    def _cancel_in_turns(self, doomed: deque[Asked]) -> None:
+        """Cancel some of them now, and others in the next turn: neighbours go on meanwhile."""
+        for _ in range(min(len(doomed), _CANCELLED_PER_TURN)):
+            asked = doomed.popleft()
+            if asked in self._tasks:
                 self._cancel(asked)
+        if doomed:
+            self._loop.call_soon(self._cancel_in_turns, doomed)
 
     async def wait(self) -> None:
         """Wait until no responder runs."""
@@ -458,7 +472,7 @@ class Responses(Generic[S]):
 
     def _decline_unhandled(self, asked: Asked) -> None:
         # As Twisted words it, but for the b of its bytes.
-        self._decline(asked, UNHANDLED, f"Unhandled Command: '{printable(asked.name)}'")
+        self._decline(asked, UNHANDLED, f"Unhandled Command: '{_name(asked)}'")
 
     def _decline(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
         """Refuse an ask that no responder takes up."""
@@ -467,9 +481,9 @@ class Responses(Generic[S]):
             self._log(
                 logging.WARNING,
                 "refused",
-                "refused %.200s, whose caller is told nothing: %.500s (others: level DEBUG)",
+                "refused %s, whose caller is told nothing: %.500s (others: level DEBUG)",
                 asked,
-                printable(asked.name),
+                _name(asked),
                 printable(description.encode("utf-8", "backslashreplace")),
                 code=printable(code),
             )
@@ -478,8 +492,8 @@ class Responses(Generic[S]):
     def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
         if LOGGER.isEnabledFor(logging.DEBUG):
             verb = "refused" if asked.tag is None else "answered"
-            names = printable(asked.name), verb, printable(code)
-            told = "%.200s is %s with %.200s"
+            names = _name(asked), verb, printable(code)
+            told = "%s is %s with %.200s"
             self._log(logging.DEBUG, "refused", told, asked, *names, code=names[2])
         data = self._dialogue.error(asked, code, description, fields)
         if data is not None:
@@ -502,9 +516,8 @@ class Responses(Generic[S]):
         self._refuse(asked, code, _REASONS[asked.verdict])
 
     def _log_failure(self, asked: Asked, error: BaseException) -> None:
-        title = printable(asked.name)
         told = "the responder of %s failed"
-        self._log(logging.ERROR, "responder_failed", told, asked, title, error=error)
+        self._log(logging.ERROR, "responder_failed", told, asked, _name(asked), error=error)
 
     def _log(
         self,
@@ -516,7 +529,7 @@ class Responses(Generic[S]):
         error: BaseException | None = None,
         **attributes: str,
     ) -> None:
-        attributes["command"] = printable(asked.name[:200])
+        attributes["command"] = _name(asked)
         log(level, event, self._connection, told, *arguments, error=error, **attributes)
 
     def _check_begun(self) -> None:
@@ -568,11 +581,19 @@ class Budget:
         return self.in_use >= self.most
 
 
+_SHOWN_BYTES: Final = 200
+"""How much of a command's name is shown."""
+
 _REASONS: Final = {
     None: "its responder was cancelled, since the connection is closing",
     CANCELLED: "its responder was cancelled, since the caller has given up",
     TIMEOUT: "the caller's time is over",
 }
+
+
+def _name(asked: Asked) -> str:
+    """Show a command's name. Of one that no program has the beginning: escaping costs time."""
+    return printable(asked.name[:_SHOWN_BYTES])
 
 
 def _size(asked: Asked) -> int:

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Self, cast
 
 from typing_extensions import TypeVar, Unpack
 
+from typed_amp.acceptor import MAX_HANDSHAKES, Acceptor
 from typed_amp.addresses import address_of, shown
 from typed_amp.admission import Admission
 from typed_amp.connection import Connection
 from typed_amp.counters import Counters
 from typed_amp.link import LinkProtocol
+from typed_amp.listening import listen_tcp, listen_unix
 from typed_amp.occupancy import MAX_CONNECTIONS, MAX_TOTAL_REQUESTS, Occupancy
 from typed_amp.opening import ClosedAtEnd, Opening
-from typed_amp.options import check_options, handshake_timeout, limits_of
+from typed_amp.options import check_options, limits_of
 from typed_amp.responses import Budget
-from typed_amp.unix_socket import UnixTakeover
 
 if TYPE_CHECKING:
     import os
+    import socket
     from collections.abc import Callable, Sequence
     from ssl import SSLContext
 
@@ -57,9 +59,13 @@ class Server(ClosedAtEnd, Generic[S, A]):
         admit: Callable[[Connection[S]], Verdict] | None,
         max_connections: int,
         max_total_requests: int,
+        max_handshakes: int,
+        ssl: SSLContext | None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         check_options(options)
+        if max_handshakes < 1:
+            raise ValueError(f"max_handshakes must be at least 1, not {max_handshakes}")
         self._router = router
         self._admission: Admission[S] | None = None
         if admit is not None:
@@ -69,7 +75,9 @@ class Server(ClosedAtEnd, Generic[S, A]):
         self._connections: set[Connection[S]] = set()
         self._ended_counters = Counters()
         self._occupancy = Occupancy(self, self._connections, max_connections)
-        self._listener: asyncio.Server
+        self._max_handshakes = max_handshakes
+        self._context = ssl
+        self._acceptor: Acceptor
         self._addresses: tuple[A, ...] = ()
         self._socket_files: dict[str, tuple[int, int]] = {}
         self._is_closing = False
@@ -118,7 +126,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
         """
         if not self._is_closing:
             self._is_closing = True
-            self._listener.close()
+            self._acceptor.close()
             self._remove_socket_files()
         for connection in tuple(self._connections):
             connection.close(drain_timeout=drain_timeout)
@@ -162,17 +170,20 @@ class Server(ClosedAtEnd, Generic[S, A]):
         self._check_closed()
 
     def _check_closed(self) -> None:
-        if self._is_closing and not self._connections:
+        if self._is_closing and self._acceptor.is_idle and not self._connections:
             self._closed.set()
 
-    async def _listen(self, listener: asyncio.Server) -> Self:
-        self._listener = listener
-        try:
-            await listener.start_serving()
-        except BaseException:
-            listener.close()
-            raise
-        names = [address_of(socket.getsockname()) for socket in listener.sockets]
+    def _listen(self, sockets: Sequence[socket.socket]) -> Self:
+        self._acceptor = Acceptor(
+            sockets,
+            self._new_protocol,
+            context=self._context,
+            handshake_timeout=limits_of(self._options).handshake_timeout,
+            max_handshakes=self._max_handshakes,
+            on_idle=self._check_closed,
+        )
+        self._acceptor.begin()
+        names = [address_of(each.getsockname()) for each in sockets]
         self._addresses = tuple(cast("A", name) for name in names if name is not None)
         for name in names:
             if isinstance(name, str) and not name.startswith("\0"):
@@ -201,6 +212,7 @@ def serve(
     admit: Callable[[Connection[S]], Verdict] | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_total_requests: int = MAX_TOTAL_REQUESTS,
+    max_handshakes: int = MAX_HANDSHAKES,
     **options: Unpack[ConnectionOptions],
 ) -> Opening[Server[S]]:
     """Serve a router over TCP: `await serve(...)` or `async with serve(...)`.
@@ -227,11 +239,14 @@ def serve(
         max_total_requests: how many responders may run for all connections together. 10,000: ten
             connections may do all that `Limits.max_requests` allows. Further commands are refused
             with `BUSY`.
+        max_handshakes: how many TLS handshakes may be under way. 100: each holds some 300 kB, and
+            most take a tenth of a second. For one more the oldest is given up, so that who begins
+            one and goes no further keeps nobody out.
         options: see `ConnectionOptions`.
 
     Raises:
         OSError: the address is in use, or is none of this machine's.
-        ValueError: there may be no connections.
+        ValueError: there may be no connections, or no handshakes.
     """
 
     async def open_server() -> Server[S]:
@@ -240,18 +255,11 @@ def serve(
             admit=admit,
             max_connections=max_connections,
             max_total_requests=max_total_requests,
+            max_handshakes=max_handshakes,
+            ssl=ssl,
             **options,
         )
-        loop = asyncio.get_running_loop()
-        listener = await loop.create_server(
-            server._new_protocol,
-            host,
-            port,
-            ssl=ssl,
-            ssl_handshake_timeout=handshake_timeout(ssl, options),
-            start_serving=False,
-        )
-        return await server._listen(listener)
+        return server._listen(await listen_tcp(host, port))
 
     return Opening(open_server())
 
@@ -264,6 +272,7 @@ def serve_unix(
     admit: Callable[[Connection[S]], Verdict] | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_total_requests: int = MAX_TOTAL_REQUESTS,
+    max_handshakes: int = MAX_HANDSHAKES,
     **options: Unpack[ConnectionOptions],
 ) -> Opening[Server[S, str]]:
     """Serve a router over a Unix socket. Everything else is as with `serve`.
@@ -278,6 +287,7 @@ def serve_unix(
         admit: as for `serve`.
         max_connections: as for `serve`.
         max_total_requests: as for `serve`.
+        max_handshakes: as for `serve`.
         options: see `ConnectionOptions`.
 
     Raises:
@@ -290,20 +300,11 @@ def serve_unix(
             admit=admit,
             max_connections=max_connections,
             max_total_requests=max_total_requests,
+            max_handshakes=max_handshakes,
+            ssl=ssl,
             **options,
         )
-        loop = asyncio.get_running_loop()
-        new_protocol: Callable[[], asyncio.Protocol] = server._new_protocol
-        if ssl is None:
-            new_protocol = partial(UnixTakeover, new_protocol)
-        listener = await loop.create_unix_server(
-            new_protocol,
-            path,
-            ssl=ssl,
-            ssl_handshake_timeout=handshake_timeout(ssl, options),
-            start_serving=False,
-        )
-        return await server._listen(listener)
+        return server._listen([listen_unix(path)])
 
     return Opening(open_server())
 
@@ -317,13 +318,15 @@ def run(
     admit: Callable[[Connection[S]], Verdict] | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_total_requests: int = MAX_TOTAL_REQUESTS,
+    max_handshakes: int = MAX_HANDSHAKES,
     **options: Unpack[ConnectionOptions],
 ) -> None:
     """Serve a router over TCP until SIGINT or SIGTERM, then close it decently.
 
     It is the whole program: it starts the event loop (uvloop's where that is installed) and says
     on the `typed_amp` logger where it listens. A second signal cancels the responders that are
-    still running. To be called from the main thread.
+    still running. What there is in memory when it begins is left out of later collections of
+    garbage (`gc.freeze`). To be called from the main thread.
 
     Args:
         router: answers what clients ask.
@@ -333,6 +336,7 @@ def run(
         admit: as for `serve`.
         max_connections: as for `serve`.
         max_total_requests: as for `serve`.
+        max_handshakes: as for `serve`.
         options: see `ConnectionOptions`.
 
     Raises:
@@ -349,6 +353,7 @@ def run(
             admit=admit,
             max_connections=max_connections,
             max_total_requests=max_total_requests,
+            max_handshakes=max_handshakes,
             **options,
         ) as server:
             is_stopping = False
@@ -361,6 +366,10 @@ def run(
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop)
             _logger.info("serving at %s", ", ".join(map(shown, server.addresses)))
+            # What the program is made of stays: a full collection of garbage, during which nobody
+            # is served, need not look at it again.
+            gc.collect()
+            gc.freeze()
             await server.serve_forever()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -7,6 +7,7 @@ Python and the C library keep. It ends with its input.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import ctypes
@@ -172,6 +173,10 @@ def tls_context() -> ssl.SSLContext:
 
 
 async def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.peers.target", description=__doc__)
+    parser.add_argument("--max-connections", type=int, default=1_000)
+    parser.add_argument("--uvloop", action="store_true")
+    most = parser.parse_args().max_connections
     log = Log()
     for name in ("typed_amp", "asyncio"):
         logging.getLogger(name).addHandler(log)
@@ -181,10 +186,12 @@ async def main() -> None:
         lambda: asyncio.StreamReaderProtocol(questions), sys.stdin
     )
     async with (
-        serve(router, "127.0.0.1", 0) as clear,
-        serve(router, "127.0.0.1", 0, ssl=tls_context()) as encrypted,
+        serve(router, "127.0.0.1", 0, max_connections=most) as clear,
+        serve(router, "127.0.0.1", 0, max_connections=most, ssl=tls_context()) as encrypted,
     ):
         target = Target([clear, encrypted], log)
+        gc.collect()
+        gc.freeze()  # as `typed_amp.run` does
         print(json.dumps([clear.addresses[0][1], encrypted.addresses[0][1]]), flush=True)
         while question := await questions.readline():
             if question == b"settle\n":
