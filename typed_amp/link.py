@@ -47,14 +47,21 @@ S = TypeVar("S", default=None)
 _FLUSH_TIMEOUT: Final = 5.0
 """How many seconds the last answers may take to go out, once all responders are done."""
 
-_LINGER_TIMEOUT: Final = 1.0
-"""How many seconds a peer that was answered has to close its own side."""
+_LINGER_TIMEOUT: Final = 5.0
+"""How many seconds a peer that was answered has to take its answers, and to close its own side.
 
-_CLOSING_TIMEOUT: Final = 1.0
+Nearly all do so at once. Those that need longer have much to do, and would lose answers.
+"""
+
+_CLOSING_TIMEOUT: Final = 5.0
 """How many seconds a peer has to say that it knows of the closing."""
 
 _TLS_LINGER_TIMEOUT: Final = 0.3
 """Likewise with TLS, where the peer isn't told before."""
+
+_TURNED_AWAY_TIMEOUT: Final = 1.0
+"""How many seconds a peer has to ask something and be told that there is no room, and then likewise
+to take its answers."""
 
 _numbers = itertools.count(1)
 
@@ -215,7 +222,7 @@ class Link(Generic[S]):
         """Don't begin: refuse what is asked for a moment, and close."""
         self.is_turned_away = True
         self.responses.refusal = BUSY, reason
-        self._timers.append(self.loop.call_later(_LINGER_TIMEOUT, self._shut))
+        self._timers.append(self.loop.call_later(_TURNED_AWAY_TIMEOUT, self._shut))
 
     def _decided(self, *, is_admitted: bool) -> None:
         """Begin, if the peer is admitted."""
@@ -436,7 +443,8 @@ class Link(Generic[S]):
             if not self.is_reading:
                 self.is_reading = True
                 transport.resume_reading()
-            self._timers.append(self.loop.call_later(_LINGER_TIMEOUT, transport.close))
+            seconds = _TURNED_AWAY_TIMEOUT if self.is_turned_away else _LINGER_TIMEOUT
+            self._timers.append(self.loop.call_later(seconds, transport.close))
         elif self._is_asked and self.is_encrypted:
             # TLS has no half of a stream to end, and asyncio's forgets what it holds when data
             # comes in after its close. So give the peer the time to take the answers.
