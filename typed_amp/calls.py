@@ -127,7 +127,8 @@ class Calls:
         data = self._encoded(title, encode, value, self._ask_head(tag, head, seconds))
         waiter: Waiter = self._loop.create_future()
         dialogue.ask(tag, waiter)
-        self._writer.write_ask(waiter, data)
+        # A call that is alone gains nothing by waiting for others to be sent along.
+        self._writer.write_ask(waiter, data, is_last=dialogue.pending == 1)
         self._on_ask()
         return self._wait(title, waiter, tag, seconds)
 

@@ -635,7 +635,7 @@ class Link(Generic[S]):
     def _reply(self, data: bytes) -> None:
         if self.is_shut:
             return
-        self.writer.write_answer(data)
+        self.writer.write_answer(data, is_last=not self.dialogue.unanswered)
         if self.writer.is_choked:
             self._regulate_reading()
 

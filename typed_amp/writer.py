@@ -83,23 +83,34 @@ class BoxWriter:
         """Whether so much waits that nothing more may be caused to be written."""
         return (self.is_full or self.is_locked) and self.unwritten_bytes > self._flood_bytes
 
-    def write_answer(self, box: bytes) -> None:
-        """Take a box now, whether there is room or not."""
+    def write_answer(self, box: bytes, *, is_last: bool = False) -> None:
+        """Take a box now, whether there is room or not; see `write`."""
         if self.is_full or (self.is_locked and self._size > HIGH_WATER):
             self.is_choked = True
-        self.write(box)
+        self.write(box, is_last=is_last)
 
-    def write(self, box: bytes) -> None:
-        """Take a box now."""
-        if not self._boxes:
+    def write(self, box: bytes, *, is_last: bool = False) -> None:
+        """Take a box now.
+
+        Args:
+            box: the box.
+            is_last: whether no other is to be expected in this turn, so that there is nothing to
+                wait for.
+        """
+        if not (self._boxes or is_last):
             self._loop.call_soon(self.flush)
         self._boxes.append(box)
         self._size += len(box)
-        if self._size > HIGH_WATER:
+        if is_last or self._size > HIGH_WATER:
             self.flush()
 
     def write_ask(
-        self, key: object, box: bytes, on_written: Callable[[], None] | None = None
+        self,
+        key: object,
+        box: bytes,
+        on_written: Callable[[], None] | None = None,
+        *,
+        is_last: bool = False,
     ) -> bool:
         """Take a box now, or hold it back until the transport has room.
 
@@ -107,6 +118,7 @@ class BoxWriter:
             key: by which `withdraw` finds it.
             box: the box.
             on_written: called when a box that was held back is taken.
+            is_last: see `write`.
 
         Returns:
             Whether it was taken now.
@@ -114,7 +126,7 @@ class BoxWriter:
         if self.is_full or self._held or self.is_locked:
             self._held[key] = box, on_written
             return False
-        self.write(box)
+        self.write(box, is_last=is_last)
         return True
 
     def withdraw(self, key: object) -> bool:
