@@ -276,15 +276,17 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class _Errors(logging.Handler):
-    """Keeps the errors in the log that were not planned."""
+    """Keeps the errors in the log that were not planned, and whatever could forge a line of it."""
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__()
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info is None or not isinstance(record.exc_info[1], _PLANNED):
-            self.found.append(logging.Formatter().format(record))
+        text = record.getMessage()
+        is_planned = record.exc_info is not None and isinstance(record.exc_info[1], _PLANNED)
+        if not text.isprintable() or (record.levelno >= logging.ERROR and not is_planned):
+            self.found.append(f"{text!r}\n{logging.Formatter().format(record)}")
 
 
 class Bench:
@@ -296,7 +298,7 @@ class Bench:
         self.runner.get_loop()
         self.router = _router()
         self.hooked_router = _hooked_router()
-        self.budget = Budget(3)
+        self.budget = Budget(1)
         self._errors = _Errors()
         self.loop.set_exception_handler(
             lambda _, context: self._errors.found.append(f"{context['message']}: {context!r}")
@@ -310,14 +312,16 @@ class Bench:
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run what checks one input, and see that nothing was logged that wasn't planned."""
         logger = logging.getLogger("typed_amp")
-        before = logger.propagate
+        before = logger.propagate, logger.level
         logger.propagate = False
+        logger.setLevel(logging.DEBUG)
         logger.addHandler(self._errors)
         try:
             self.runner.run(coroutine)
         finally:
             logger.removeHandler(self._errors)
-            logger.propagate = before
+            logger.propagate = before[0]
+            logger.setLevel(before[1])
             found, self._errors.found = self._errors.found, []
         assert not found, "\n".join(found)
 
@@ -360,6 +364,7 @@ class Conditions:
         pause: how many seconds.
         is_patient: whether the peer waits for what comes of all this.
         is_tight: whether the limits are small.
+        is_sharing: whether that holds for the responders of all connections as well.
         is_watched: whether the peer may not be silent for long.
         is_slow: whether the peer reads nothing before all is sent.
         drain_timeout: the connection's.
@@ -374,6 +379,7 @@ class Conditions:
         self.turns = 1 + way % 3
         self.is_patient = way % 2 == 0
         self.is_tight = bool(bits & 1)
+        self.is_sharing = self.is_tight and bool(way & 4)
         self.is_watched = bool(bits & 2)
         self.drain_timeout = 5.0 if bits & 4 else 0.0
         self.is_slow = bool(bits & 8)
@@ -404,7 +410,7 @@ class Conditions:
             drain_timeout=self.drain_timeout,
             extensions=self.has_extensions,
             keepalive=1.0 if self.is_watched else None,
-            budget=bench().budget if self.is_tight else None,
+            budget=bench().budget if self.is_sharing else None,
             is_server=is_server,
         )
 

@@ -99,7 +99,7 @@ _SWITCH: Final = _Call(_switch, has_tag=False)
 _MOST: Final = 40
 """How many calls are made at the most."""
 
-_GIVEN_UP: Final = 5
+_GIVEN_UP: Final = 4
 """The calls whose number is a multiple of it are given up a piece of the bytes later."""
 
 
