@@ -28,12 +28,15 @@ from typed_amp import (
     Connection,
     Large,
     Limits,
+    NotAllowedError,
     ProtocolViolationError,
+    RemoteAmpError,
     Router,
     StartTLS,
     StartTLSError,
     SwitchProtocol,
 )
+from typed_amp.extensions import BUILT_IN
 from typed_amp.responses import Budget
 from typed_amp.testing import MemoryTransport, connection_pair
 
@@ -95,6 +98,10 @@ class Stay(Command[Text]):
     """As `Hold`, but answered when its responder is cancelled."""
 
 
+class Break(Command):
+    """As `Hold`, but fails when its responder is cancelled."""
+
+
 class Back(Command[Text]):
     """Answered when the peer has answered `Turns`, or not."""
 
@@ -121,6 +128,10 @@ class PlannedKeyError(PlannedError, KeyError):
 
 class PlannedValueError(PlannedError, ValueError):
     pass
+
+
+class PlannedRemoteError(PlannedError, RemoteAmpError):
+    """What the fallback raises."""
 
 
 _PLANNED: Final = (PlannedError, OutOfStock, ShopClosedError)
@@ -179,6 +190,13 @@ def _router() -> Router:
             return Text(text="all the same")
         return Text(text="stayed")
 
+    @router.responder(Break)
+    async def break_(command: Break) -> None:
+        try:
+            await asyncio.sleep(LONG)
+        except asyncio.CancelledError:
+            raise PlannedError from None
+
     @router.responder(Back)
     async def back(command: Back, connection: Connection) -> Text:
         call = asyncio.create_task(connection.call(Turns(count=1)))
@@ -226,8 +244,20 @@ def _router() -> Router:
 
 
 def _hooked_router() -> Router:
-    """The same, but that what is asked waits for hooks."""
+    """The same, with all else that a router can have: hooks, a guard, a fallback."""
     router = _router()
+
+    @router.guard
+    def check(connection: Connection, name: str) -> None:
+        if name == "Fail":
+            raise NotAllowedError("not here")
+
+    @router.fallback
+    async def pass_on(box: Box) -> Box:
+        assert box[b"_command"] not in BUILT_IN
+        if b"fail" in box:
+            raise PlannedRemoteError("REMOTE", "it failed", box)
+        return box
 
     @router.on_connect
     async def greet(connection: Connection) -> None:
