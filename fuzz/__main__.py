@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOUND = ROOT / "build" / "fuzz"
 DICTIONARY = Path(__file__).parent / "amp.dict"
-NAMES = ("reader", "codecs", "plans", "served", "captures")
+NAMES = ("reader", "codecs", "plans", "served", "calls", "captures")
 
 _NOISE = re.compile(r'#\d+\s+(NEW|REDUCE|RELOAD)|INFO: Instr|WARNING: Failed to find|[#"]\D')
 """What libFuzzer says of each new input, of each module, and at the end of what to put into the

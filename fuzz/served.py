@@ -1,268 +1,156 @@
 """Any bytes, sent to a served connection: each ask is answered once, and nobody else notices.
 
 Nothing may come out: no exception, no error in the log but those of the responder that fails, no
-task that is left. Afterwards another connection is served as before.
+task, no timer and no ask that is left. Afterwards another connection is served as before.
+
+An ask is answered with `CANCELLED`, `TIMEOUT`, `BUSY` and `CLOSING` only where there is a reason,
+and what was given up long before its end isn't carried out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
-import ssl
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from dataclasses import dataclass
 
-import trustme
-from pydantic import BaseModel, Field
-
-from fuzz.reader import pieces
-from tests.example_commands import Buy, Log, OutOfStock, ShopClosedError, Text
-from tests.typed_values import Everything
-from typed_amp import (
-    Box,
-    BoxReader,
-    Command,
-    Connection,
-    Large,
-    ProtocolViolationError,
-    Router,
-    StartTLS,
-    SwitchProtocol,
-)
-from typed_amp.testing import MemoryTransport, connection_pair
+from fuzz.bench import LONG, TRANSITIONS, Conditions, bench, joined, read, send
+from typed_amp import Box, DecodeError
+from typed_amp.extensions import Capabilities
 
 __all__ = ["check"]
 
-
-class Value(BaseModel):
-    value: Annotated[bytes, Large()]
-
-
-class Large_(Command[Value], name="Large"):  # noqa: N801 - the name is short for the fuzzer
-    value: Annotated[bytes, Large(max_bytes=100_000)]
-
-
-class Turns(Command[Text]):
-    """Answered some turns of the event loop later."""
-
-    count: Annotated[int, Field(ge=0, le=9)]
-
-
-class Back(Command[Text]):
-    """Answered when the peer has answered `Turns`, or not."""
-
-
-class Fail(Command):
-    """Fails in a way that is not declared."""
-
-
-class Close(Command):
-    """Closes the connection from within."""
-
-
-class Switch(SwitchProtocol):
-    """To a protocol that throws away what it reads."""
-
-
-class PlannedError(Exception):
-    """What `Fail` raises. The log may show it."""
-
-
-_TRANSITIONS = {b"StartTLS", b"Switch"}
 _ENDINGS = {b"Close", b"Buy"}
 
 
-@functools.cache
-def _context() -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert("localhost").configure_cert(context)
-    return context
-
-
-def _router() -> Router:
-    router = Router()
-
-    @router.responder(Everything)
-    async def everything(command: Everything) -> None:
-        pass
-
-    @router.responder(Large_)
-    async def large(command: Large_) -> Value:
-        return Value(value=command.value)
-
-    @router.responder(Turns)
-    async def turns(command: Turns) -> Text:
-        for _ in range(command.count):
-            await asyncio.sleep(0)
-        return Text(text="done")
-
-    @router.responder(Back)
-    async def back(command: Back, connection: Connection) -> Text:
-        call = asyncio.create_task(connection.call(Turns(count=1)))
-        try:
-            for _ in range(20):
-                await asyncio.sleep(0)
-        finally:
-            call.cancel()
-            (answer,) = await asyncio.gather(call, return_exceptions=True)
-        return answer if isinstance(answer, Text) else Text(text="none")
-
-    @router.responder(Fail)
-    async def fail(command: Fail) -> None:
-        raise PlannedError
-
-    @router.responder(Buy)
-    async def buy(command: Buy) -> Text:
-        match command.sku:
-            case "":
-                raise ShopClosedError
-            case "k":
-                raise KeyError("k")
-            case "v":
-                raise ValueError
-            case sku:
-                raise OutOfStock(sku=sku)
-
-    @router.responder(Close)
-    async def close(command: Close, connection: Connection) -> None:
-        connection.close()
-
-    @router.responder(Log)
-    async def log(command: Log) -> None:
-        pass
-
-    @router.responder(StartTLS)
-    async def start_tls(command: StartTLS) -> ssl.SSLContext:
-        return _context()
-
-    @router.responder(Switch)
-    async def switch(command: Switch) -> asyncio.Protocol:
-        return asyncio.Protocol()
-
-    return router
-
-
-class _Peer(asyncio.Protocol):
-    """Keeps what it reads."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.transport: asyncio.Transport | None = None
-        self.is_lost = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
-
-
-class _Errors(logging.Handler):
-    """Keeps the errors in the log that were not planned."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.found: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info is None or not isinstance(record.exc_info[1], PlannedError):
-            self.found.append(logging.Formatter().format(record))
-
-
-class _Bench:
-    """An event loop and a neighbour, for all inputs of one process."""
-
-    def __init__(self) -> None:
-        self.runner = asyncio.Runner()
-        self.loop = self.runner.get_loop()
-        self.router = _router()
-        self.errors = _Errors()
-        self.loop.set_exception_handler(
-            lambda _, context: self.errors.found.append(f"{context['message']}: {context!r}")
-        )
-        self._neighbours = connection_pair(self.router)
-        self.neighbour, _ = self.run(self._neighbours.__aenter__())
-        self.tasks = asyncio.all_tasks(self.loop)
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return self.runner.run(coroutine)
-
-
-@functools.cache
-def _bench() -> _Bench:
-    return _Bench()
-
-
 def check(data: bytes) -> None:
-    """Send the bytes behind the first, which says how, and see what comes back."""
-    bench = _bench()
-    logger = logging.getLogger("typed_amp")
-    before = logger.propagate
-    logger.propagate = False
-    logger.addHandler(bench.errors)
-    try:
-        bench.run(_serve(bench, (data[:1] or b"\0")[0], data[1:]))
-    finally:
-        logger.removeHandler(bench.errors)
-        logger.propagate = before
-        found, bench.errors.found = bench.errors.found, []
-    assert not found, "\n".join(found)
+    """Send the bytes behind the first two, which say how, and see what comes back."""
+    bench().run(_serve(Conditions(data), data[2:]))
 
 
-async def _serve(bench: _Bench, options: int, stream: bytes) -> None:
-    server = Connection(bench.router, drain_timeout=0, is_server=True)
-    peer = _Peer()
-    ours, theirs = MemoryTransport(server), MemoryTransport(Connection())
-    theirs.set_protocol(peer)
-    ours.join(theirs)
-    theirs.join(ours)
-    for piece in pieces(stream, len(stream) or 1 if options < 2 else options - 1):
-        theirs.write(piece)
-        for _ in range(1 + options % 3):
-            await asyncio.sleep(0)
-    if is_patient := options % 2 == 0:
-        for _ in range(60):
-            await asyncio.sleep(0)
-    theirs.close()
-    async with asyncio.timeout(5):
-        await server.wait_closed()
-        while not peer.is_lost:  # noqa: ASYNC110 - a few turns of the loop
-            await asyncio.sleep(0)
-        while left := asyncio.all_tasks() - bench.tasks - {asyncio.current_task()}:
-            await asyncio.wait(left)
-        text = (await bench.neighbour.call(Turns(count=1))).text
-    assert text == "done"
-    _check_answers(_boxes(stream), _boxes(bytes(peer.data)), is_patient=is_patient)
+async def _serve(conditions: Conditions, stream: bytes) -> None:
+    router = bench().hooked_router if conditions.is_special else bench().router
+    server = conditions.connection(router, is_server=True)
+    async with joined(conditions, server) as (theirs, peer):
+        async for _ in send(conditions, stream, theirs):
+            pass
+        if conditions.is_patient:
+            await asyncio.sleep(LONG * LONG)
+        if conditions.is_ending:
+            server.close()
+            await asyncio.sleep(LONG)
+        theirs.close()
+    expected = _Expected(conditions, *read(stream))
+    expected.check(read(bytes(peer.data))[0])
 
 
-def _boxes(stream: bytes) -> list[Box]:
-    try:
-        return BoxReader().feed(stream)
-    except ProtocolViolationError as error:
-        return list(error.boxes)
+@dataclass
+class _Ask:
+    """What is known of the asks with one tag.
+
+    Attributes:
+        name: the command of the last.
+        count: how many there are.
+        is_given_up: whether the peer gave up one of them.
+        has_deadline: whether one has.
+        is_urgent: whether it ends long before `Hold` does by itself.
+    """
+
+    name: bytes = b""
+    count: int = 0
+    is_given_up: bool = False
+    has_deadline: bool = False
+    is_urgent: bool = False
 
 
-def _check_answers(sent: list[Box], received: list[Box], *, is_patient: bool) -> None:
-    asked: Counter[bytes] = Counter()
-    is_certain = is_patient
-    for box in sent:
-        if b"_answer" in box or b"_error" in box:
-            continue
-        if b"_command" not in box:
-            break
+class _Expected:
+    """What a peer may be answered.
+
+    Args:
+        conditions: of the connection.
+        boxes: what the peer has sent.
+        is_violated: whether something else is behind them.
+    """
+
+    def __init__(self, conditions: Conditions, boxes: list[Box], is_violated: bool) -> None:
+        self._conditions = conditions
+        self._asks: dict[bytes, _Ask] = {}
+        self._may_close = is_violated or conditions.is_watched or conditions.is_ending
+        self._has_transition = False
+        self._has_ending = False
+        self._has_deadlines = False
+        self._has_details = False
+        for box in boxes:
+            if b"_answer" in box or b"_error" in box:
+                continue
+            if b"_command" not in box:
+                self._may_close = True
+                break
+            self._read(box, box[b"_command"])
+
+    def _read(self, box: Box, name: bytes) -> None:
+        self._has_ending |= name in _ENDINGS
+        self._has_transition |= name in TRANSITIONS
+        if self._conditions.has_extensions:
+            if name == b"typed-amp.capabilities":
+                self._know(box)
+            elif name == b"typed-amp.cancel" and box.get(b"ask") in self._asks:
+                self._asks[box[b"ask"]].is_given_up = True
         if b"_ask" in box:
-            asked[box[b"_ask"]] += 1
-        name = box[b"_command"]
-        is_certain &= name not in _ENDINGS | _TRANSITIONS
-    answered = Counter(
-        box.get(b"_answer", box.get(b"_error", b"")) for box in received if b"_command" not in box
-    )
-    assert answered <= asked, (asked, answered)
-    if is_certain:
-        assert answered == asked, (asked, answered)
+            ask = self._asks.setdefault(box[b"_ask"], _Ask())
+            ask.name = name
+            ask.count += 1
+            if self._has_deadlines and b"_deadline" in box:
+                milliseconds = box[b"_deadline"]
+                ask.has_deadline = True
+                ask.is_urgent = milliseconds.isdigit() and len(milliseconds) <= 4
+
+    def _know(self, box: Box) -> None:
+        try:
+            features = Capabilities.__amp_signature__().arguments.decode(box).features
+        except DecodeError:
+            return
+        self._has_deadlines = "deadline" in features
+        self._has_details |= "details" in features
+
+    def check(self, received: list[Box]) -> None:
+        answers = [box for box in received if b"_command" not in box]
+        asked = Counter({tag: ask.count for tag, ask in self._asks.items()})
+        answered = Counter(box.get(b"_answer", box.get(b"_error", b"")) for box in answers)
+        assert answered <= asked, (asked, answered)
+        conditions = self._conditions
+        # A peer that doesn't read may lose what it was sent last.
+        is_certain = conditions.is_patient and not (
+            conditions.is_watched
+            or self._has_ending
+            or self._has_transition
+            or (self._may_close and conditions.is_slow)
+        )
+        if is_certain:
+            assert answered == asked, (asked, answered)
+        for box in answers:
+            if b"_answer" in box:
+                self._check_answer(self._asks[box[b"_answer"]])
+            else:
+                self._check_error(self._asks[box[b"_error"]], box)
+
+    def _check_answer(self, ask: _Ask) -> None:
+        # With small limits what would have ended it may not have been read in time.
+        if ask.name == b"Hold" and ask.count == 1 and not self._conditions.is_tight:
+            assert not (ask.is_given_up or ask.is_urgent), ask
+
+    def _check_error(self, ask: _Ask, box: Box) -> None:
+        code = box[b"_error_code"]
+        may_close = self._may_close or self._has_ending or not self._conditions.is_patient
+        match code:
+            case b"CANCELLED":
+                assert ask.is_given_up or may_close, ask
+            case b"TIMEOUT":
+                assert ask.has_deadline, ask
+            case b"BUSY":
+                assert self._conditions.is_tight, ask
+            case b"CLOSING":
+                assert may_close, ask
+            case _:
+                pass
+        if b"_error_details" in box:
+            assert self._has_details and code == b"INVALID_ARGUMENTS", box

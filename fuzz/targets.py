@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from fuzz import captures, codecs, plans, reader, served
+from fuzz import calls, captures, codecs, plans, reader, served
 
 __all__ = ["CORPUS", "TARGETS"]
 
@@ -18,6 +18,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "codecs": codecs.check,
     "plans": plans.check,
     "served": served.check,
+    "calls": calls.check,
     "captures": captures.check,
 }
 

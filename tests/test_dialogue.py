@@ -203,6 +203,14 @@ def test_end_gives_back_everybody_who_waits_once() -> None:
     assert dialogue.receive({ANSWER: b"2"}) is None
 
 
+def test_nothing_is_pending_at_the_end() -> None:
+    dialogue: Dialogue[str] = Dialogue()
+    dialogue.ask(b"0", "aside", is_aside=True)
+    dialogue.ask(b"1", "call")
+    assert sorted(dialogue.end()) == ["aside", "call"]
+    assert (dialogue.pending, dialogue.expected) == (0, 0)
+
+
 def test_waiter_may_give_up_another_while_all_are_given_back() -> None:
     dialogue: Dialogue[bytes] = Dialogue()
     for tag in (b"1", b"2"):
