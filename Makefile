@@ -29,8 +29,9 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-dev
-	@$(BIN)/python -m benchmarks
+# make bench OPTIONS="--work list --in-flight 1 100 --json build/bench.json"
+bench: .venv/installed-bench
+	@$(BIN)/python -m benchmarks $(OPTIONS)
 
 # make bench-memory OPTIONS="--only idle --markdown"
 bench-memory: .venv/installed-dev
@@ -61,6 +62,10 @@ clean:
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-bench: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@ .venv/installed .venv/installed-dev
 
 .venv/installed-fuzz: .venv/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'

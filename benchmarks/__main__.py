@@ -1,89 +1,138 @@
-"""Calls per second and latency of repeat("abc", 3), client and server in two processes.
+"""Calls per second and latency beside other ways to call, client and server in two processes.
 
-Three pairs of programs take turns in one run, so that a machine's moods meet all of them alike:
-typed_amp, Twisted's AMP, and a bare asyncio.Protocol that moves the same bytes and does nothing
-else: what is left of the time when the library costs nothing. Quote the ratios.
+All take turns in one run, so that a machine's moods meet all of them alike: typed_amp; Twisted's
+AMP; gRPC by grpcio's asyncio API and by grpclib; FastAPI, called by aiohttp; rpyc; and a bare
+asyncio.Protocol that moves the same bytes and does nothing else, which is what is left of the time
+when a library costs nothing. Each checks what comes in, on both sides. Quote the ratios.
+
+Without options: repeat("abc", 3) over TCP with 1 and 100 calls in flight on both loops, and the
+other works on asyncio's. Any of the options that choose takes the place of that choice, and what is
+not chosen is then `repeat`, `tcp`, 100 and both loops. `--all` is everything, which takes hours.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import subprocess
 import sys
-from dataclasses import dataclass
-from importlib.metadata import version
+import tempfile
+from itertools import product
+from pathlib import Path
 
-PEERS = {
-    "typed_amp": "benchmarks.peers.typed",
-    "twisted": "benchmarks.peers.twisted_amp",
-    "bare": "benchmarks.peers.bare",
-}
+from benchmarks.peers.roster import LOOPS, PEERS, TRANSPORTS
+from benchmarks.plot import svg
+from benchmarks.race import (
+    Entry,
+    Event,
+    Outcome,
+    make_certificates,
+    missing_packages,
+    processors,
+    race,
+)
+from benchmarks.results import as_json, machine, tables
+from benchmarks.work import WORKS
 
-
-@dataclass
-class Figures:
-    """What one client measured: calls per second, and the latency of a call in microseconds."""
-
-    rate: float
-    median: float
-    p99: float
+IN_FLIGHT = (1, 10, 100, 1_000)
+START = 1.2
+"""About how many seconds it takes to start both programs of a turn."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each pair has its turn")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long a turn takes")
-    parser.add_argument("--uvloop", action="store_true", help="run typed_amp and bare on uvloop")
-    options = parser.parse_args()
-    print(
-        f"Python {platform.python_version()}, Twisted {version('twisted')},"
-        f" pydantic {version('pydantic')}, {'uvloop' if options.uvloop else 'the default loop'};"
-        f" the median of {options.rounds} rounds"
+    options = parser().parse_args()
+    peers = [peer for peer in options.peers if not missing_packages(peer)]
+    outcomes = planned(options, peers)
+    cpus = () if options.no_pinning else processors()
+    about = machine(peers, cpus=cpus)
+    about |= {"rounds": options.rounds, "seconds": options.seconds}
+    minutes = options.rounds * len(outcomes) * (options.seconds + START) / 60
+    tell(f"{len(outcomes)} turns in each of {options.rounds} rounds, about {minutes:.0f} minutes")
+    with tempfile.TemporaryDirectory() as directory:
+        make_certificates(Path(directory))
+        race(
+            outcomes,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            directory=Path(directory),
+            cpus=cpus,
+            tell=tell if options.verbose else lambda _: None,
+        )
+    versions = ", ".join(f"{name} {number}" for name, number in about["packages"].items())
+    bound = "client and server bound to a processor each" if cpus else "not bound to processors"
+    print(f"Python {about['python']}, {versions}\n{about['processor']}, {bound}")
+    print(f"the median of {options.rounds} rounds of {options.seconds:g} s; ", end="")
+    print("/ is how many times as cheap" if options.by_cost else "/ is how many times as fast")
+    print("cpu us: processor time of a call, client and server together\n")
+    print(tables(outcomes, by_cost=options.by_cost, markdown=options.markdown))
+    for peer in options.peers:
+        if missing := missing_packages(peer):
+            print(f"\nnot measured: {peer}, since {', '.join(missing)} is not installed")
+    if options.json:
+        options.json.write_text(json.dumps(as_json(outcomes, about), indent=1) + "\n")
+    if options.plot:
+        caption = f"Calls per second, Python {about['python']}, {about['processor']}, {bound}"
+        options.plot.write_text(svg(outcomes, caption))
+    if any(outcome.troubles for outcome in outcomes):
+        sys.exit("some turns failed: see the last column")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(f"\n{'in flight':>9}  {'':10} {'calls/s':>9} {'median us':>10} {'p99 us':>9}", end="")
-    print(f"  {'rate / twisted':>16}  {'rate / bare':>12}")
-    for in_flight in (1, 100):
-        rounds: list[dict[str, Figures]] = [
-            {
-                name: measure(module, in_flight, options.seconds, uvloop=options.uvloop)
-                for name, module in PEERS.items()
-            }
-            for _ in range(options.rounds)
+    made.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER")
+    made.add_argument("--work", nargs="+", choices=WORKS, metavar="WORK")
+    made.add_argument("--in-flight", nargs="+", type=int, metavar="N")
+    made.add_argument("--transport", nargs="+", choices=TRANSPORTS, metavar="TRANSPORT")
+    made.add_argument("--loop", nargs="+", choices=LOOPS, metavar="LOOP")
+    made.add_argument("--all", action="store_true", help="all works, transports and loops")
+    made.add_argument("--rounds", type=int, default=3, help="how often each has its turn")
+    made.add_argument("--seconds", type=float, default=1.0, help="how long a turn takes")
+    made.add_argument(
+        "--by-cost",
+        action="store_true",
+        help="ratios of processor time, for a machine that does other things meanwhile",
+    )
+    made.add_argument("--no-pinning", action="store_true", help="bind no process to a processor")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    made.add_argument("--plot", type=Path, metavar="FILE", help="write a plot, as SVG")
+    made.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    made.add_argument("--verbose", action="store_true", help="say which turn it is")
+    return made
+
+
+def planned(options: argparse.Namespace, peers: list[str]) -> list[Outcome]:
+    """Say who has turns at what."""
+    loops = options.loop or LOOPS
+    if options.all:
+        chosen = product(
+            options.work or WORKS, options.transport or TRANSPORTS, options.in_flight or IN_FLIGHT
+        )
+        events = [(Event(*each), loops) for each in chosen]
+    elif options.work or options.in_flight or options.transport or options.loop:
+        chosen = product(
+            options.work or ["repeat"], options.transport or ["tcp"], options.in_flight or [100]
+        )
+        events = [(Event(*each), loops) for each in chosen]
+    else:
+        events = [
+            (Event("repeat", "tcp", 1), LOOPS),
+            (Event("repeat", "tcp", 100), LOOPS),
+            (Event("value", "tcp", 16), ["asyncio"]),
+            (Event("list", "tcp", 100), ["asyncio"]),
+            (Event("rows", "tcp", 100), ["asyncio"]),
+            (Event("error", "tcp", 100), ["asyncio"]),
         ]
-        for name in PEERS:
-            middle = [
-                statistics.median(getattr(figures[name], what) for figures in rounds)
-                for what in ("rate", "median", "p99")
-            ]
-            # Round by round, not median by median: both sides of a ratio saw the same machine.
-            ratios = [
-                statistics.median(figures[name].rate / figures[peer].rate for figures in rounds)
-                for peer in ("twisted", "bare")
-            ]
-            print(
-                f"{in_flight:>9}  {name:10} {middle[0]:>9,.0f} {middle[1]:>10,.0f}"
-                f" {middle[2]:>9,.0f}  {ratios[0]:>16.2f}  {ratios[1]:>12.2f}"
-            )
+    return [
+        Outcome(event, Entry(peer, loop))
+        for event, loops in events
+        for peer in peers
+        for loop in (loops if not PEERS[peer].own_loop else [PEERS[peer].own_loop])
+    ]
 
 
-def measure(module: str, in_flight: int, seconds: float, *, uvloop: bool) -> Figures:
-    """Start a server and a client of one kind, and let the client measure."""
-    command = [sys.executable, "-m", module]
-    extra = ["--uvloop"] if uvloop else []
-    with subprocess.Popen(
-        [*command, "server", *extra], stdout=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            assert server.stdout is not None
-            port = server.stdout.readline().strip()
-            client = [*command, "client", port, str(in_flight), str(seconds), *extra]
-            output = subprocess.run(client, check=True, stdout=subprocess.PIPE, text=True).stdout
-        finally:
-            server.terminate()
-    return Figures(**json.loads(output))
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

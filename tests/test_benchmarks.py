@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks import harness
+from benchmarks import harness, race
 from benchmarks.attacker import Attacker
 from benchmarks.attacks import ATTACKS
+from benchmarks.peers.roster import PEERS
 from benchmarks.peers.target import router
+from benchmarks.peers.turn import Turn
 from benchmarks.peers.typed import Repeat
 from benchmarks.soak import State
+from benchmarks.work import WORKS
 from tests.conftest import Certificates
 from tests.documents import ROOT
 from tests.programs import output_of, program
@@ -51,6 +56,70 @@ async def test_attack_reaches_the_server(name: str, certificates: Certificates) 
         async with connect(*clear.addresses[0]) as connection:
             assert (await connection.call(Repeat(text="abc", times=2))).text == "abcabc"
         clear.close(drain_timeout=0)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize(
+    ("work", "transport"),
+    [*((work, "tcp") for work in WORKS), ("repeat", "unix"), ("repeat", "tls")],
+)
+def test_peer_has_its_turn(peer: str, work: str, transport: str, tmp_path: Path) -> None:
+    if missing := race.missing_packages(peer):
+        pytest.skip(f"`make bench` installs {', '.join(missing)}")
+    race.make_certificates(tmp_path)
+    figures = race.measure(
+        Turn(
+            peer=peer,
+            loop=PEERS[peer].loops[-1],
+            transport=transport,
+            work=work,
+            in_flight=3,
+            seconds=0.25,
+            directory=str(tmp_path),
+        )
+    )
+    assert figures.rate > 0
+    assert 0 < figures.median <= figures.p99
+    assert figures.client > 0
+    assert figures.server > 0
+
+
+def test_trouble_of_a_peer_is_told(tmp_path: Path) -> None:
+    turn = Turn(
+        peer="bare",
+        loop="asyncio",
+        transport="tls",
+        work="repeat",
+        in_flight=1,
+        seconds=0.1,
+        directory=str(tmp_path),  # where no certificates are
+    )
+    with pytest.raises(race.TurnError, match="the server failed: FileNotFoundError"):
+        race.measure(turn)
+
+
+async def test_peers_are_compared(tmp_path: Path) -> None:
+    output = await output_of(
+        *("-m", "benchmarks", "--peers", "typed_amp", "twisted", "bare", "--in-flight", "2"),
+        *("--loop", "asyncio", "--rounds", "2", "--seconds", "0.2", "--markdown"),
+        *("--json", str(tmp_path / "figures.json"), "--plot", str(tmp_path / "plot.svg")),
+        directory=ROOT,
+    )
+    rows = [re.split(r" *\| *", line)[1:-1] for line in output.splitlines() if line[:1] == "|"]
+    head, _, *peers = rows
+    assert {row[0] for row in peers} == {"typed_amp, asyncio", "twisted", "bare, asyncio"}
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["packages"].keys() == {"pydantic", "twisted", "typed_amp", "uvloop"}
+    ours, theirs, _ = figures["results"]
+    assert (ours["peer"], ours["in_flight"], ours["troubles"]) == ("typed_amp", 2, [])
+    ratios = [
+        own["rate"] / other["rate"]
+        for own, other in zip(ours["rounds"], theirs["rounds"], strict=True)
+    ]
+    (told,) = (row[head.index("/ twisted")] for row in peers if row[0] == "typed_amp, asyncio")
+    assert float(told) == pytest.approx(sum(ratios) / 2, abs=0.006)
+    plot = (tmp_path / "plot.svg").read_text()
+    assert plot.count("typed_amp, asyncio") == 1
 
 
 async def test_memory_is_measured() -> None:

@@ -1,35 +1,84 @@
-"""A bare asyncio.Protocol that moves the bytes of the same calls and does nothing with them."""
+"""A bare asyncio.Protocol that moves the bytes of the same calls and does nothing with them.
+
+It counts bytes, and answers as many calls as have come in whole. What is asked and answered are the
+bytes of the same work as typed_amp writes it. This is the limit: what is left of the time when a
+library costs nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from typing import cast
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
+from benchmarks import work
+from benchmarks.peers import loop, models
 from benchmarks.peers.clock import Clock
-from benchmarks.peers.loop import run_on_loop
-from typed_amp import encode_box
+from benchmarks.peers.models import NumbersResult, RepeatResult, ValueResult
+from benchmarks.peers.turn import HOST, port_of
+from benchmarks.peers.typed import Find, Numbers, Repeat, Rows, Value
+from typed_amp import Command, encode_box
 
-ASK = encode_box({b"_ask": b"1f", b"_command": b"Repeat", b"text": b"abc", b"times": b"3"})
-ANSWER = encode_box({b"_answer": b"1f", b"text": b"abcabcabc"})
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from benchmarks.peers.turn import Turn
+
+TAG = b"1f"
+
+
+def exchange(name: str) -> tuple[bytes, bytes]:
+    """Give the bytes of a call and those of its answer."""
+    if name == "error":
+        error = encode_box(
+            {
+                b"_error": TAG,
+                b"_error_code": b"NO_SUCH_ITEM",
+                b"_error_description": work.complaint(work.MISSING).encode(),
+            }
+        )
+        return encoded(Find(name=work.MISSING)), error
+    exchanges: dict[str, tuple[Command[Any], Any]] = {
+        "repeat": (Repeat(text=work.TEXT, times=work.TIMES), RepeatResult(text=work.REPEATED)),
+        "value": (Value(data=work.VALUE), ValueResult(data=work.VALUE)),
+        "list": (Numbers(numbers=work.NUMBERS), NumbersResult(numbers=work.REVERSED)),
+        "rows": (Rows(first=work.FIRST, count=work.COUNT), models.rows(work.FIRST, work.COUNT)),
+    }
+    command, answer = exchanges[name]
+    head = encode_box({b"_answer": TAG})[:-2]  # without the box's end
+    return encoded(command), command.__amp_signature__().encode_answer(answer, head)
+
+
+def encoded(command: Command[Any]) -> bytes:
+    """Give the bytes of a call."""
+    signature = command.__amp_signature__()
+    head = encode_box({b"_ask": TAG})[:-2]
+    return signature.arguments.encode(command, head + signature.head)
 
 
 class BareServer(asyncio.Protocol):
+    def __init__(self, ask: bytes, answer: bytes) -> None:
+        self.length = len(ask)
+        self.answer = answer
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.received = 0
 
     def data_received(self, data: bytes) -> None:
-        calls, self.received = divmod(self.received + len(data), len(ASK))
+        calls, self.received = divmod(self.received + len(data), self.length)
         if calls:
-            self.transport.write(ANSWER * calls)
+            self.transport.write(self.answer * calls)
 
 
 class BareClient(asyncio.Protocol):
-    def __init__(self, in_flight: int, seconds: float) -> None:
-        self.in_flight = in_flight
-        self.clock = Clock(seconds)
+    def __init__(self, turn: Turn) -> None:
+        self.ask, answer = exchange(turn.work)
+        self.length = len(answer)
+        self.in_flight = turn.in_flight
+        self.clock = Clock(turn)
         self.starts: list[float] = []
         self.received = 0
         self.done = asyncio.Event()
@@ -40,36 +89,47 @@ class BareClient(asyncio.Protocol):
 
     def call(self, calls: int) -> None:
         self.starts += [time.perf_counter()] * calls
-        self.transport.write(ASK * calls)
+        self.transport.write(self.ask * calls)
 
     def data_received(self, data: bytes) -> None:
-        calls, self.received = divmod(self.received + len(data), len(ANSWER))
+        calls, self.received = divmod(self.received + len(data), self.length)
         starts, self.starts = self.starts[:calls], self.starts[calls:]
-        is_time_left = min(map(self.clock.called, starts), default=True)
-        if not is_time_left:
+        noted = [self.clock.called(start) for start in starts]
+        if not all(noted):
             self.done.set()
         elif calls:
             self.call(calls)
 
 
-async def serve_bare() -> None:
-    server = await asyncio.get_running_loop().create_server(BareServer, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-async def call_bare(port: int, in_flight: int, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    transport, client = await loop.create_connection(
-        lambda: BareClient(in_flight, seconds), "127.0.0.1", port
-    )
-    await client.done.wait()
-    client.clock.report()
-    transport.close()
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "server":
-        run_on_loop(serve_bare())
+@asynccontextmanager
+async def serve_turn(turn: Turn) -> AsyncGenerator[int, None]:
+    new_protocol = partial(BareServer, *exchange(turn.work))
+    running = asyncio.get_running_loop()
+    listener = turn.listen()
+    if turn.path:
+        server = await running.create_unix_server(new_protocol, sock=listener)
     else:
-        run_on_loop(call_bare(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
+        server = await running.create_server(new_protocol, sock=listener, ssl=turn.server_context())
+    yield port_of(listener)
+    server.close()
+
+
+run_server = partial(loop.run_server, serve_turn)
+
+
+def run_client(turn: Turn) -> None:
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        new_protocol = partial(BareClient, turn)
+        transport: asyncio.BaseTransport
+        if turn.path:
+            transport, client = await running.create_unix_connection(new_protocol, turn.path)
+        else:
+            transport, client = await running.create_connection(
+                new_protocol, HOST, turn.port, ssl=turn.client_context()
+            )
+        await client.done.wait()
+        client.clock.report()
+        transport.close()
+
+    loop.run_on_loop(main(), loop=turn.loop)
