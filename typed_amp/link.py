@@ -562,7 +562,7 @@ class Link(Generic[S]):
             self._ask_capabilities()
         if self.responses.is_behind:
             self.responses.check_held()
-        if not self.is_reading:
+        if not (self.is_reading or self._is_reading_on):
             self._regulate_reading()
 
     def read_on(self) -> None:

@@ -295,7 +295,7 @@ class Responses(Generic[S]):
         self._tasks[asked] = None
         if asked.deadline is not None:
             asked.timer = self._loop.call_at(asked.deadline, self._expire, asked)
-        task = _start_task(self._respond(responder, command, asked), signature.title)
+        task = _start_task(self._loop, self._respond(responder, command, asked), signature.title)
         if asked in self._tasks:
             self._tasks[asked] = task
             if asked in self._doomed:
@@ -303,7 +303,7 @@ class Responses(Generic[S]):
             if not asked.is_begun:
                 self._unbegun.append(asked)
                 if len(self._unbegun) == 1:
-                    asyncio.get_running_loop().call_soon(self._check_begun)
+                    self._loop.call_soon(self._check_begun)
 
     def _is_let_pass(self, responder: Responder, asked: Asked) -> bool:
         try:
@@ -547,7 +547,7 @@ class Responses(Generic[S]):
                 waiting.append(asked)
         self._unbegun = waiting
         if waiting:
-            asyncio.get_running_loop().call_soon(self._check_begun)
+            self._loop.call_soon(self._check_begun)
 
     def _done(self, asked: Asked) -> None:
         del self._tasks[asked]
@@ -603,11 +603,14 @@ def _size(asked: Asked) -> int:
 
 if sys.version_info >= (3, 12):
 
-    def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def _start_task(
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], name: str
+    ) -> asyncio.Task[None]:
         # A responder that never has to wait is done without a turn of the event loop.
-        loop = asyncio.get_running_loop()
         return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
 else:
 
-    def _start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name)
+    def _start_task(
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], name: str
+    ) -> asyncio.Task[None]:
+        return asyncio.Task(coroutine, loop=loop, name=name)
