@@ -27,8 +27,11 @@ __all__ = ["MAX_HANDSHAKES", "Acceptor"]
 MAX_HANDSHAKES: Final = 100
 """How many TLS handshakes may be under way, unless told otherwise."""
 
-_ACCEPTED_PER_TURN: Final = 4
-"""How many connections are accepted before others have their turn."""
+_ACCEPTED_PER_TURN: Final = 2
+"""How many connections are accepted before others have their turn.
+
+Each of them costs about as much as ten calls before it is served.
+"""
 
 _PAUSE: Final = 1.0
 """How many seconds to wait where the system has no descriptor left for a connection."""

@@ -282,6 +282,7 @@ class Link(Generic[S]):
                     if is_stopped and box is boxes[-1]:
                         self.handover.begin(event)
                         if self.is_shut:
+                            self.dialogue.answered(event)  # by the end of the connection
                             return
                     self.responses.take(event)
                 elif type(event) is Answered:

@@ -144,7 +144,8 @@ class BoxWriter:
             self._boxes.clear()
             self._size = 0
             self._flushed_bytes += len(data)
-            self._transport.write(data)
+            if not self._transport.is_closing():  # asyncio's would log each write that is lost
+                self._transport.write(data)
 
     async def wait_for_room(self) -> None:
         """Wait until the transport isn't full any more, or is gone."""
