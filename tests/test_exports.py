@@ -30,6 +30,8 @@ DOCUMENTED = {
     "StartTLS", "SwitchProtocol",
     # boxes
     "Box", "BoxReader", "Limits", "encode_box",
+    # which of the two it is
+    "COMPILED",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
     "EncodeError", "ErrorDetail", "InvalidArgumentsError", "NotAllowedError", "ProcessEndedError",

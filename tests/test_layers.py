@@ -16,7 +16,7 @@ LAYERS = [
     ["errors"],
     ["box", "addresses", "child_process", "opening", "outgoing", "pipe_transport", "tls"],
     ["functions", "log", "peer_credentials"],
-    ["codecs", "capture", "deadlines", "large", "python_source", "unix_transport"],
+    ["codecs", "capture", "compiled", "deadlines", "large", "python_source", "unix_transport"],
     ["admission", "descriptors", "guards", "unix_socket"],
     ["options", "annotations", "descriptor_exchange", "plan", "twisted_fields"],
     ["planning"],
