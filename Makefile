@@ -19,7 +19,7 @@ test: lint types
 test-compiled: .venv-compiled/installed
 	rm -rf build/compiled
 	mkdir -p build/compiled
-	cp -R tests examples benchmarks fuzz docs *.md Makefile mypy.ini pyproject.toml build/compiled
+	cp -R tests examples benchmarks fuzz docs *.md *.py Makefile mypy.ini pyproject.toml build/compiled
 	cd build/compiled && TYPED_AMP_COMPILED=1 ../../.venv-compiled/bin/python -m pytest -n 2 $(PYTEST)
 
 # A source distribution, and a wheel: compiled if there is a C compiler.

@@ -24,7 +24,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 __all__ = ["COMPILED_MODULES", "CompilingHook"]
 
-COMPILED_MODULES = ("box", "calls", "deadlines", "dialogue", "link", "responses", "writer")
+COMPILED_MODULES = ("box", "calls", "dialogue", "elements", "link", "responses", "writer")
 """Those for which it pays, measured one by one."""
 
 _COMPILER = ["mypy[mypyc]>=1.20", "setuptools>=77", "pydantic>=2.11", "typing-extensions>=4.13"]
@@ -111,7 +111,7 @@ def compile_modules(root: Path, directory: Path) -> dict[str, str]:
                 *(f"typed_amp/{module}.py" for module in COMPILED_MODULES),
             ],
             target_dir=str(directory / "c"),
-            group_name="typed_amp.compiled",
+            group_name="typed_amp._core",
             debug_level="0",
         )
         if sys.platform != "win32":
