@@ -20,7 +20,7 @@ test-compiled: .venv-compiled/installed
 	rm -rf build/compiled
 	mkdir -p build/compiled
 	cp -R tests examples benchmarks fuzz docs *.md *.py Makefile mypy.ini pyproject.toml build/compiled
-	cd build/compiled && TYPED_AMP_COMPILED=1 ../../.venv-compiled/bin/python -m pytest -n 2 $(PYTEST)
+	cd build/compiled && TYPED_AMP_COMPILED=1 ../../.venv-compiled/bin/python -m pytest -n 2
 
 # A source distribution, and a wheel: compiled if there is a C compiler.
 dist: .venv/installed-dev

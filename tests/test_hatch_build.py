@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -28,6 +29,13 @@ try:
 except typed_amp.EncodeError:
     traceback.print_exc()
 """
+
+
+@pytest.mark.parametrize("module", COMPILED_MODULES)
+def test_compiled_module_has_no_coroutines(module: str) -> None:
+    # Those that mypyc makes warn on Python 3.12 and later when they are cancelled.
+    tree = ast.parse((ROOT / f"typed_amp/{module}.py").read_text())
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
 
 
 def build(directory: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
