@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint types format bench bench-memory bench-neighbours soak fuzz clean
+.PHONY: demo test test-compiled dist lint types format bench bench-memory bench-neighbours soak fuzz clean
 
 SECONDS ?= 600
 
@@ -14,6 +14,17 @@ demo: .venv/installed
 
 test: lint types
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+# From a copy of all but the package, so that what is imported is what was installed.
+test-compiled: .venv-compiled/installed
+	rm -rf build/compiled
+	mkdir -p build/compiled
+	cp -R tests examples benchmarks fuzz docs *.md *.py Makefile mypy.ini pyproject.toml build/compiled
+	cd build/compiled && TYPED_AMP_COMPILED=1 ../../.venv-compiled/bin/python -m pytest -n 2
+
+# A source distribution, and a wheel: compiled if there is a C compiler.
+dist: .venv/installed-dev
+	$(BIN)/python -m build
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -49,18 +60,18 @@ fuzz: .venv/installed-fuzz
 	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
 
 clean:
-	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf build dist .venv .venv-compiled .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	TYPED_AMP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	TYPED_AMP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ .venv/installed
 
 .venv/installed-bench: .venv/bin/python pyproject.toml
@@ -68,5 +79,10 @@ clean:
 	@touch $@ .venv/installed .venv/installed-dev
 
 .venv/installed-fuzz: .venv/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	TYPED_AMP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	@touch $@ .venv/installed .venv/installed-dev
+
+.venv-compiled/installed: .venv/bin/python pyproject.toml hatch_build.py $(wildcard typed_amp/*.py)
+	$(BIN)/python -m venv .venv-compiled
+	TYPED_AMP_COMPILED=1 .venv-compiled/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	@touch $@

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import typed_amp
 from tests import strategies
 from typed_amp.box import (
     ANSWER,
@@ -505,8 +506,13 @@ def test_work_in_one_piece_grows_with_its_bytes(monkeypatch: pytest.MonkeyPatch)
     assert Watched.looked_at <= len(data)
 
 
-class CountingReader(BoxReader):
-    """A reader that counts the bytes it looks through."""
+needs_counting = pytest.mark.skipif(
+    typed_amp.COMPILED, reason="what is compiled can't be looked into"
+)
+
+
+class CountingReader(BoxReader):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    """A reader that counts the bytes it looks through, though it is final."""
 
     __slots__ = ("looked_through", "looks")
 
@@ -516,20 +522,21 @@ class CountingReader(BoxReader):
         self.looked_through = 0
 
     def _parse(
-        self, data: bytes, position: int, until: Callable[[Box], bool] | None, most: int
+        self, data: bytes, position: int, until: Callable[[Box], object] | None, most: int
     ) -> list[Box]:
         self.looks += 1
         self.looked_through += len(data)
         return super()._parse(data, position, until, most)
 
     def _parse_segmented(
-        self, data: bytes, position: int, until: Callable[[Box], bool] | None, most: int
+        self, data: bytes, position: int, until: Callable[[Box], object] | None, most: int
     ) -> list[Box]:
         self.looks += 1
         self.looked_through += len(data)
         return super()._parse_segmented(data, position, until, most)
 
 
+@needs_counting
 @pytest.mark.parametrize(
     ("pairs", "value_length"),
     [(17, 62_000), (1_000, 60)],
@@ -548,6 +555,7 @@ def test_work_byte_by_byte_grows_with_the_bytes(pairs: int, value_length: int) -
     assert reader.looked_through <= 2 * len(data)
 
 
+@needs_counting
 def test_work_byte_by_byte_grows_with_the_bytes_of_segments() -> None:
     box = {b"key": bytes(500_000)}
     data = in_segments(box)
@@ -815,3 +823,20 @@ def test_printable_never_breaks_a_line(data: bytes) -> None:
     text = printable(data)
     assert text.isascii()
     assert text.isprintable()
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("segmented", [False, True])
+def test_whatever_is_like_bytes_will_do(kind: Callable[[bytes], Any], segmented: bool) -> None:
+    data = encode_box({b"k": b"v", b"l": b""})
+    assert encode_box({b"k": kind(b"v"), b"l": kind(b"")}, segmented=segmented) == data
+    reader = BoxReader(segmented=segmented)
+    assert reader.feed(kind(data[:4])) == []
+    assert reader.feed(kind(data[4:])) == [{b"k": b"v", b"l": b""}]
+
+
+def test_reader_stops_behind_a_box_for_which_anything_true_is_said() -> None:
+    reader = BoxReader()
+    data = encode_box({b"k": b"v"})
+    assert reader.feed(data * 2, lambda box: box.get(b"k")) == [{b"k": b"v"}]
+    assert reader.is_stopped

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import typed_amp
+
 PROJECT = Path(__file__).parents[1]
 ACCEPTED = Path("tests/typing/accepted.py")
 REJECTED = Path("tests/typing/rejected.py")
@@ -116,4 +118,4 @@ def test_every_public_name_has_a_known_type() -> None:
     assert unknown == []
     assert report["completenessScore"] == 1
     assert result.returncode == 0, result.stderr
-    assert Path(report["packageRootDirectory"]) == PROJECT / "typed_amp"
+    assert Path(report["packageRootDirectory"]) == Path(typed_amp.__file__).parent

@@ -7,6 +7,7 @@ from typed_amp.client_state import ClientState, ClientStatus
 from typed_amp.codecs import Codec, Json
 from typed_amp.command import Command
 from typed_amp.command_error import CommandError
+from typed_amp.compiled import COMPILED
 from typed_amp.connection import Connection
 from typed_amp.counters import Counters
 from typed_amp.deadlines import remaining_time
@@ -42,6 +43,7 @@ from typed_amp.stdio import serve_fds, serve_stdio
 from typed_amp.transitions import StartTLS, SwitchProtocol
 
 __all__ = [
+    "COMPILED",
     "AmpError",
     "Backoff",
     "Box",

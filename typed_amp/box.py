@@ -17,7 +17,7 @@ from __future__ import annotations
 import reprlib
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from typed_amp.details import ERROR_DETAILS
 from typed_amp.errors import DecodeError, EncodeError, ProtocolViolationError, TooLongError
@@ -125,7 +125,8 @@ def encode_pairs(box: Mapping[bytes, bytes], *, segmented: bool = False) -> byte
         TooLongError: a key is longer than 255 bytes, or a value than 65,535 and not segmented.
     """
     parts: list[bytes] = []
-    for key, value in box.items():
+    pairs: Mapping[Any, Any] = box  # whatever is like bytes will do
+    for key, value in pairs.items():
         if not key:
             raise EncodeError("a box can't have an empty key: that is how a box ends")
         if len(key) > MAX_KEY_LENGTH:
@@ -210,6 +211,7 @@ def decode_boxes(data: bytes) -> list[Box]:
     return boxes
 
 
+@final
 class BoxReader:
     """Turn a stream of bytes, cut anywhere, into boxes.
 
@@ -286,7 +288,7 @@ class BoxReader:
     def feed(
         self,
         data: bytes | bytearray | memoryview,
-        until: Callable[[Box], bool] | None = None,
+        until: Callable[[Box], object] | None = None,
         most: int = sys.maxsize,
     ) -> list[Box]:
         """Take the next bytes of the stream and return the boxes that they complete.
@@ -344,7 +346,7 @@ class BoxReader:
         return rest
 
     def _parse(
-        self, data: bytes, position: int, until: Callable[[Box], bool] | None, most: int
+        self, data: bytes, position: int, until: Callable[[Box], object] | None, most: int
     ) -> list[Box]:
         # The hot loop of the library: locals only, one pair a turn, no calls but the slices.
         boxes: list[Box] = []
@@ -423,7 +425,7 @@ class BoxReader:
         return boxes
 
     def _parse_segmented(
-        self, data: bytes, position: int, until: Callable[[Box], bool] | None, most: int
+        self, data: bytes, position: int, until: Callable[[Box], object] | None, most: int
     ) -> list[Box]:
         # A key is an item, and so is each segment of its value: lengths with bytes behind them.
         boxes: list[Box] = []
