@@ -27,8 +27,8 @@ __all__ = ["COMPILED_MODULES", "CompilingHook"]
 COMPILED_MODULES = ("box", "dialogue", "elements")
 """Those for which it pays, measured one by one.
 
-None with coroutines: mypyc's pass an exception on in a way that Python 3.12 and later warn of, and a
-task whose outermost coroutine is one of them can't show where it is.
+None with coroutines: mypyc's pass an exception on in a way that Python 3.12 and later warn of, and
+a task whose outermost coroutine is one of them can't show where it is.
 """
 
 _COMPILER = ["mypy[mypyc]>=1.20", "setuptools>=77", "pydantic>=2.11", "typing-extensions>=4.13"]
