@@ -70,7 +70,7 @@ class Acceptor:
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._unbegun: dict[asyncio.Task[None], socket.socket] = {}
+        self._unbegun: dict[asyncio.Task[None] | None, socket.socket] = {}
         """The sockets of those whose tasks have not had their first step."""
         self._beginning: set[asyncio.Task[None]] = set()
         """Those that have no transport yet."""
@@ -130,9 +130,9 @@ class Acceptor:
             oldest.cancel()
 
     async def _make_transport(self, accepted: socket.socket) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        del self._unbegun[task]
+        # No variable for the task: it would hold itself, and the handshake's buffers with it, by
+        # the traceback of its end.
+        del self._unbegun[asyncio.current_task()]
         try:
             name = accepted.getpeername()
         except OSError:

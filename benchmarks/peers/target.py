@@ -42,7 +42,7 @@ from benchmarks.peers.loop import run_on_loop
 from benchmarks.peers.typed import Repeat, repeat
 from typed_amp import Connection, Router, Server, serve
 
-PATIENCE = 20
+PATIENCE = 75
 """Seconds that the server may take to be idle, once all peers have gone."""
 
 router = Router()
