@@ -11,51 +11,17 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from benchmarks import work
-from benchmarks.peers import loop, models
+from benchmarks.peers import loop
 from benchmarks.peers.clock import Clock
-from benchmarks.peers.models import NumbersResult, RepeatResult, ValueResult
 from benchmarks.peers.turn import HOST, port_of
-from benchmarks.peers.typed import Find, Numbers, Repeat, Rows, Value
-from typed_amp import Command, encode_box
+from benchmarks.samples import answer_bytes, ask_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from benchmarks.peers.turn import Turn
-
-TAG = b"1f"
-
-
-def exchange(name: str) -> tuple[bytes, bytes]:
-    """Give the bytes of a call and those of its answer."""
-    if name == "error":
-        error = encode_box(
-            {
-                b"_error": TAG,
-                b"_error_code": b"NO_SUCH_ITEM",
-                b"_error_description": work.complaint(work.MISSING).encode(),
-            }
-        )
-        return encoded(Find(name=work.MISSING)), error
-    exchanges: dict[str, tuple[Command[Any], Any]] = {
-        "repeat": (Repeat(text=work.TEXT, times=work.TIMES), RepeatResult(text=work.REPEATED)),
-        "value": (Value(data=work.VALUE), ValueResult(data=work.VALUE)),
-        "list": (Numbers(numbers=work.NUMBERS), NumbersResult(numbers=work.REVERSED)),
-        "rows": (Rows(first=work.FIRST, count=work.COUNT), models.rows(work.FIRST, work.COUNT)),
-    }
-    command, answer = exchanges[name]
-    head = encode_box({b"_answer": TAG})[:-2]  # without the box's end
-    return encoded(command), command.__amp_signature__().encode_answer(answer, head)
-
-
-def encoded(command: Command[Any]) -> bytes:
-    """Give the bytes of a call."""
-    signature = command.__amp_signature__()
-    head = encode_box({b"_ask": TAG})[:-2]
-    return signature.arguments.encode(command, head + signature.head)
 
 
 class BareServer(asyncio.Protocol):
@@ -75,8 +41,8 @@ class BareServer(asyncio.Protocol):
 
 class BareClient(asyncio.Protocol):
     def __init__(self, turn: Turn) -> None:
-        self.ask, answer = exchange(turn.work)
-        self.length = len(answer)
+        self.ask = ask_bytes(turn.work)
+        self.length = len(answer_bytes(turn.work))
         self.in_flight = turn.in_flight
         self.clock = Clock(turn)
         self.starts: list[float] = []
@@ -103,7 +69,7 @@ class BareClient(asyncio.Protocol):
 
 @asynccontextmanager
 async def serve_turn(turn: Turn) -> AsyncGenerator[int, None]:
-    new_protocol = partial(BareServer, *exchange(turn.work))
+    new_protocol = partial(BareServer, ask_bytes(turn.work), answer_bytes(turn.work))
     running = asyncio.get_running_loop()
     listener = turn.listen()
     if turn.path:
