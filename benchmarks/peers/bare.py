@@ -40,17 +40,21 @@ class BareServer(asyncio.Protocol):
 
 
 class BareClient(asyncio.Protocol):
+    clock: Clock
+
     def __init__(self, turn: Turn) -> None:
         self.ask = ask_bytes(turn.work)
         self.length = len(answer_bytes(turn.work))
-        self.in_flight = turn.in_flight
-        self.clock = Clock(turn)
+        self.in_flight = turn.in_flight // turn.connections
         self.starts: list[float] = []
         self.received = 0
         self.done = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+
+    def begin(self, clock: Clock) -> None:
+        self.clock = clock
         self.call(self.in_flight)
 
     def call(self, calls: int) -> None:
@@ -87,15 +91,22 @@ def run_client(turn: Turn) -> None:
     async def main() -> None:
         running = asyncio.get_running_loop()
         new_protocol = partial(BareClient, turn)
-        transport: asyncio.BaseTransport
-        if turn.path:
-            transport, client = await running.create_unix_connection(new_protocol, turn.path)
-        else:
-            transport, client = await running.create_connection(
-                new_protocol, HOST, turn.port, ssl=turn.client_context()
-            )
-        await client.done.wait()
-        client.clock.report()
-        transport.close()
+        clients: list[BareClient] = []
+        for _ in range(turn.connections):
+            if turn.path:
+                _, client = await running.create_unix_connection(new_protocol, turn.path)
+            else:
+                _, client = await running.create_connection(
+                    new_protocol, HOST, turn.port, ssl=turn.client_context()
+                )
+            clients.append(client)
+        clock = Clock(turn)
+        for client in clients:
+            client.begin(clock)
+        for client in clients:
+            await client.done.wait()
+        clock.report()
+        for client in clients:
+            client.transport.close()
 
     loop.run_on_loop(main(), loop=turn.loop)
