@@ -5,7 +5,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-compiled dist lint types format bench bench-memory bench-neighbours soak fuzz clean
+.PHONY: demo test test-compiled dist lint types format clean soak fuzz \
+	bench bench-micro bench-instructions bench-scale bench-memory bench-neighbours
 
 SECONDS ?= 600
 
@@ -43,6 +44,18 @@ format: .venv/installed-dev
 # make bench OPTIONS="--work list --in-flight 1 100 --json build/bench.json"
 bench: .venv/installed-bench
 	@$(BIN)/python -m benchmarks $(OPTIONS)
+
+# make bench-micro OPTIONS="--work list rows"
+bench-micro: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.micro $(OPTIONS)
+
+# make bench-instructions OPTIONS="--against build/before.json"
+bench-instructions: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.instructions $(OPTIONS)
+
+# make bench-scale OPTIONS="--only memory"
+bench-scale: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.scale $(OPTIONS)
 
 # make bench-memory OPTIONS="--only idle --markdown"
 bench-memory: .venv/installed-dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -120,6 +121,55 @@ async def test_peers_are_compared(tmp_path: Path) -> None:
     assert float(told) == pytest.approx(sum(ratios) / 2, abs=0.006)
     plot = (tmp_path / "plot.svg").read_text()
     assert plot.count("typed_amp, asyncio") == 1
+
+
+async def test_pieces_of_a_call_are_timed(tmp_path: Path) -> None:
+    await output_of(
+        *("-m", "benchmarks.micro", "--work", "repeat", "error", "--rounds", "1"),
+        *("--seconds", "0.005", "--json", str(tmp_path / "figures.json")),
+        directory=ROOT,
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["repeat"]["decode it"] < figures["repeat"]["call, 100 in flight"]
+    assert "call, alone" in figures["error"]
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind counts the instructions")
+async def test_instructions_are_counted_alike_each_time(tmp_path: Path) -> None:
+    async def count(*arguments: str) -> str:
+        return await output_of(
+            *("-m", "benchmarks.instructions", "--only", "encode it", *arguments), directory=ROOT
+        )
+
+    earlier = tmp_path / "earlier.json"
+    await count("--json", str(earlier))
+    (counted,) = json.loads(earlier.read_text()).values()
+    assert 1_000 < counted < 100_000
+    again = await count("--against", str(earlier))
+    (changed,) = re.findall(r"([+-]\d+\.\d) %", again)
+    assert abs(float(changed)) < 2
+
+
+async def test_instructions_need_valgrind() -> None:
+    async with program(
+        *("-m", "benchmarks.instructions"), directory=ROOT, environment={"PATH": ""}
+    ) as running:
+        output = await running.rest()
+    assert running.exit_code == 1
+    assert "apt-get install valgrind" in output
+
+
+async def test_scale_is_measured(tmp_path: Path) -> None:
+    await output_of(
+        *("-m", "benchmarks.scale", "--rounds", "1", "--seconds", "0.2", "--scale", "0.1"),
+        *("--json", str(tmp_path / "figures.json")),
+        directory=ROOT,
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["memory"]["idle connection"]["typed_amp"] > 1_000
+    assert figures["memory"]["call in flight"]["ratio"] > 1
+    assert figures["start"]["commands and their answers"]["ms"] > 0
+    assert figures["in-flight"].keys() == figures["connections"].keys() == {"1", "10"}
 
 
 async def test_memory_is_measured() -> None:

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.harness import allow_descriptors
 from benchmarks.peers.roster import PEERS
 from benchmarks.peers.turn import Turn
 
@@ -19,6 +20,7 @@ from benchmarks.peers.turn import Turn
 def main() -> None:
     side, turn = sys.argv[1], Turn.of_arguments()
     turn.bind(0 if side == "server" else 1)
+    allow_descriptors()
     peer: Any = importlib.import_module(PEERS[turn.peer].module)
     if side == "server":
         peer.run_server(turn)

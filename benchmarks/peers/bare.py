@@ -11,51 +11,17 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from benchmarks import work
-from benchmarks.peers import loop, models
+from benchmarks.peers import loop
 from benchmarks.peers.clock import Clock
-from benchmarks.peers.models import NumbersResult, RepeatResult, ValueResult
 from benchmarks.peers.turn import HOST, port_of
-from benchmarks.peers.typed import Find, Numbers, Repeat, Rows, Value
-from typed_amp import Command, encode_box
+from benchmarks.samples import answer_bytes, ask_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from benchmarks.peers.turn import Turn
-
-TAG = b"1f"
-
-
-def exchange(name: str) -> tuple[bytes, bytes]:
-    """Give the bytes of a call and those of its answer."""
-    if name == "error":
-        error = encode_box(
-            {
-                b"_error": TAG,
-                b"_error_code": b"NO_SUCH_ITEM",
-                b"_error_description": work.complaint(work.MISSING).encode(),
-            }
-        )
-        return encoded(Find(name=work.MISSING)), error
-    exchanges: dict[str, tuple[Command[Any], Any]] = {
-        "repeat": (Repeat(text=work.TEXT, times=work.TIMES), RepeatResult(text=work.REPEATED)),
-        "value": (Value(data=work.VALUE), ValueResult(data=work.VALUE)),
-        "list": (Numbers(numbers=work.NUMBERS), NumbersResult(numbers=work.REVERSED)),
-        "rows": (Rows(first=work.FIRST, count=work.COUNT), models.rows(work.FIRST, work.COUNT)),
-    }
-    command, answer = exchanges[name]
-    head = encode_box({b"_answer": TAG})[:-2]  # without the box's end
-    return encoded(command), command.__amp_signature__().encode_answer(answer, head)
-
-
-def encoded(command: Command[Any]) -> bytes:
-    """Give the bytes of a call."""
-    signature = command.__amp_signature__()
-    head = encode_box({b"_ask": TAG})[:-2]
-    return signature.arguments.encode(command, head + signature.head)
 
 
 class BareServer(asyncio.Protocol):
@@ -74,17 +40,21 @@ class BareServer(asyncio.Protocol):
 
 
 class BareClient(asyncio.Protocol):
+    clock: Clock
+
     def __init__(self, turn: Turn) -> None:
-        self.ask, answer = exchange(turn.work)
-        self.length = len(answer)
-        self.in_flight = turn.in_flight
-        self.clock = Clock(turn)
+        self.ask = ask_bytes(turn.work)
+        self.length = len(answer_bytes(turn.work))
+        self.in_flight = turn.in_flight // turn.connections
         self.starts: list[float] = []
         self.received = 0
         self.done = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+
+    def begin(self, clock: Clock) -> None:
+        self.clock = clock
         self.call(self.in_flight)
 
     def call(self, calls: int) -> None:
@@ -103,7 +73,7 @@ class BareClient(asyncio.Protocol):
 
 @asynccontextmanager
 async def serve_turn(turn: Turn) -> AsyncGenerator[int, None]:
-    new_protocol = partial(BareServer, *exchange(turn.work))
+    new_protocol = partial(BareServer, ask_bytes(turn.work), answer_bytes(turn.work))
     running = asyncio.get_running_loop()
     listener = turn.listen()
     if turn.path:
@@ -121,15 +91,22 @@ def run_client(turn: Turn) -> None:
     async def main() -> None:
         running = asyncio.get_running_loop()
         new_protocol = partial(BareClient, turn)
-        transport: asyncio.BaseTransport
-        if turn.path:
-            transport, client = await running.create_unix_connection(new_protocol, turn.path)
-        else:
-            transport, client = await running.create_connection(
-                new_protocol, HOST, turn.port, ssl=turn.client_context()
-            )
-        await client.done.wait()
-        client.clock.report()
-        transport.close()
+        clients: list[BareClient] = []
+        for _ in range(turn.connections):
+            if turn.path:
+                _, client = await running.create_unix_connection(new_protocol, turn.path)
+            else:
+                _, client = await running.create_connection(
+                    new_protocol, HOST, turn.port, ssl=turn.client_context()
+                )
+            clients.append(client)
+        clock = Clock(turn)
+        for client in clients:
+            client.begin(clock)
+        for client in clients:
+            await client.done.wait()
+        clock.report()
+        for client in clients:
+            client.transport.close()
 
     loop.run_on_loop(main(), loop=turn.loop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers.clock import Clock, call_in_turn
@@ -58,11 +59,18 @@ def run_client(
     """
 
     async def main() -> None:
-        async with connect(turn) as calls:
-            call = calls[turn.work]
-            await call()
+        async with AsyncExitStack() as connections:
+            calls = [
+                (await connections.enter_async_context(connect(turn)))[turn.work]
+                for _ in range(turn.connections)
+            ]
+            for call in calls:
+                await call()
             clock = Clock(turn)
-            await asyncio.gather(*(call_in_turn(call, clock) for _ in range(turn.in_flight)))
+            callers = (
+                call_in_turn(calls[number % len(calls)], clock) for number in range(turn.in_flight)
+            )
+            await asyncio.gather(*callers)
             clock.report()
 
     run_on_loop(main(), loop=turn.loop)

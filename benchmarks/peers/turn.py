@@ -27,9 +27,10 @@ class Turn:
         loop: `asyncio`, `uvloop`, or what the peer has instead.
         transport: `tcp`, `unix` or `tls`.
         work: which of `WORKS`.
-        in_flight: how many calls wait at a time.
+        in_flight: how many calls wait at a time, on all connections together.
         seconds: how long to call; the first fifth is for warming up.
         directory: where the certificates are, and the Unix socket is made.
+        connections: how many connections the client makes; of peers on asyncio only.
         cpus: the processors of client and server; none where the system can't bind to them.
         port: where the server listens, once it does.
         server: the server's process, for the client to see what it costs.
@@ -42,6 +43,7 @@ class Turn:
     in_flight: int
     seconds: float
     directory: str
+    connections: int = 1
     cpus: tuple[int, ...] = ()
     port: int = 0
     server: int = 0

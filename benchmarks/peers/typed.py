@@ -15,7 +15,7 @@ from benchmarks import work
 from benchmarks.peers import loop, models
 from benchmarks.peers.models import NumbersResult, RepeatResult, RowsResult, ValueResult
 from benchmarks.peers.turn import HOST
-from typed_amp import Command, Router, connect, connect_unix, serve, serve_unix
+from typed_amp import Command, Connection, Router, connect, connect_unix, serve, serve_unix
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -96,37 +96,40 @@ async def connect_turn(turn: Turn) -> AsyncGenerator[Mapping[str, Call], None]:
         else connect(HOST, turn.port, ssl=turn.client_context())
     )
     async with opening as connection:
+        yield calls_of(connection)
 
-        async def call_repeat() -> None:
-            result = await connection.call(Repeat(text=work.TEXT, times=work.TIMES))
-            assert result.text == work.REPEATED
 
-        async def call_value() -> None:
-            result = await connection.call(Value(data=work.VALUE))
-            assert result.data == work.VALUE
+def calls_of(connection: Connection) -> Mapping[str, Call]:
+    async def call_repeat() -> None:
+        result = await connection.call(Repeat(text=work.TEXT, times=work.TIMES))
+        assert result.text == work.REPEATED
 
-        async def call_list() -> None:
-            result = await connection.call(Numbers(numbers=work.NUMBERS))
-            assert result.numbers == work.REVERSED
+    async def call_value() -> None:
+        result = await connection.call(Value(data=work.VALUE))
+        assert result.data == work.VALUE
 
-        async def call_rows() -> None:
-            models.check_rows(await connection.call(Rows(first=work.FIRST, count=work.COUNT)))
+    async def call_list() -> None:
+        result = await connection.call(Numbers(numbers=work.NUMBERS))
+        assert result.numbers == work.REVERSED
 
-        async def call_error() -> None:
-            try:
-                await connection.call(Find(name=work.MISSING))
-            except NoSuchItemError as error:
-                assert str(error) == work.complaint(work.MISSING)
-            else:
-                raise AssertionError("there was no error")
+    async def call_rows() -> None:
+        models.check_rows(await connection.call(Rows(first=work.FIRST, count=work.COUNT)))
 
-        yield {
-            "repeat": call_repeat,
-            "value": call_value,
-            "list": call_list,
-            "rows": call_rows,
-            "error": call_error,
-        }
+    async def call_error() -> None:
+        try:
+            await connection.call(Find(name=work.MISSING))
+        except NoSuchItemError as error:
+            assert str(error) == work.complaint(work.MISSING)
+        else:
+            raise AssertionError("there was no error")
+
+    return {
+        "repeat": call_repeat,
+        "value": call_value,
+        "list": call_list,
+        "rows": call_rows,
+        "error": call_error,
+    }
 
 
 run_server = partial(loop.run_server, serve_turn)
