@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import subprocess
 import sys
@@ -26,8 +27,18 @@ MODULES = [
 
 
 @pytest.fixture(scope="module")
-def sources() -> dict[str, Conversion]:
-    return {module: convert([module]) for module in MODULES}
+def sources(project: Path) -> dict[str, Conversion]:
+    with contextlib.chdir(project):
+        return {module: convert([module]) for module in MODULES}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which typed_amp counts as the program's own, wherever it is installed."""
+    directory = tmp_path_factory.mktemp("project")
+    (directory / "tests").mkdir()
+    (directory / "typed_amp").mkdir()
+    return directory
 
 
 def class_of(source: str, name: str) -> str:
@@ -98,9 +109,10 @@ def test_pyright_accepts_it(written: Path) -> None:
     run("basedpyright", "--pythonpath", sys.executable, directory=written)
 
 
-def test_it_is_the_same_every_time(sources: dict[str, Conversion]) -> None:
-    for module in MODULES:
-        assert convert([module]) == sources[module]
+def test_it_is_the_same_every_time(project: Path, sources: dict[str, Conversion]) -> None:
+    with contextlib.chdir(project):
+        for module in MODULES:
+            assert convert([module]) == sources[module]
 
 
 # -- Single classes -------------------------------------------------------------------------------
