@@ -22,6 +22,9 @@ class Recorded(asyncio.Transport):
         self.pieces.append(bytes(data))
         self.transport.write(data)
 
+    def is_closing(self) -> bool:
+        return self.transport.is_closing()
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.transport.set_write_buffer_limits(high, low)
 

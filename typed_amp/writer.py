@@ -39,6 +39,7 @@ class BoxWriter:
     ) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER)
         self._transport = transport
+        self._is_encrypted = transport.get_extra_info("ssl_object") is not None
         self._loop = loop
         self._max_unwritten_bytes = max_unwritten_bytes
         # What may be written by two sides that wait for each other: asks until the transport is
@@ -95,8 +96,11 @@ class BoxWriter:
         Args:
             box: the box.
             is_last: whether no other is to be expected in this turn, so that there is nothing to
-                wait for.
+                wait for. With TLS it waits all the same: a server that refuses this side's
+                certificate says so after the handshake, and who writes before he has read that
+                learns of a broken pipe instead.
         """
+        is_last = is_last and not self._is_encrypted
         if not (self._boxes or is_last):
             self._loop.call_soon(self.flush)
         self._boxes.append(box)
@@ -193,6 +197,7 @@ class BoxWriter:
         if transport is not None:
             transport.set_write_buffer_limits(high=HIGH_WATER)
             self._transport = transport
+            self._is_encrypted = transport.get_extra_info("ssl_object") is not None
             self.is_full = False
         self.flush()
         if not self.is_full:
