@@ -46,7 +46,7 @@ def accepting(
         sockets,
         protocol_factory,
         context=None,
-        handshake_timeout=1,
+        handshake_timeout=None,
         max_handshakes=1,
         on_idle=lambda: None,
     )

@@ -22,7 +22,8 @@ from tests.example_commands import (
     Wait,
     example_router,
 )
-from tests.peers import LogCapture, joined, raw_client_of, raw_server_of, settled, until
+from tests.gate import Gate
+from tests.peers import LogCapture, joined, raw_client_of, raw_server_of, settled
 from typed_amp import (
     Box,
     Command,
@@ -505,27 +506,6 @@ async def test_arguments_may_come_in_any_order() -> None:
 
 
 # -- Concurrency -------------------------------------------------------------------------------
-
-
-class Gate:
-    """Responders of Wait, each answered when the test says so."""
-
-    def __init__(self) -> None:
-        self.router = example_router()
-        self.router.responder(Wait)(self.wait)
-        self.waiting: dict[int, asyncio.Future[str]] = {}
-        self.cancelled: list[int] = []
-
-    async def wait(self, command: Wait) -> Text:
-        future = self.waiting[command.key] = asyncio.get_running_loop().create_future()
-        try:
-            return Text(text=await future)
-        except asyncio.CancelledError:
-            self.cancelled.append(command.key)
-            raise
-
-    async def holds(self, count: int) -> None:
-        await until(lambda: len(self.waiting) == count)
 
 
 async def test_answers_go_out_as_they_are_ready() -> None:

@@ -10,7 +10,6 @@ waits, and lets any number of TLS handshakes wait for their clients, each with i
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -44,12 +43,9 @@ class Acceptor:
         sockets: those sockets, which don't block. They are the acceptor's from now on.
         protocol_factory: makes the protocol of each connection.
         context: a server's context for TLS, if there is to be TLS.
-        handshake_timeout: how many seconds a TLS handshake may take.
+        handshake_timeout: how many seconds a TLS handshake may take; None without TLS.
         max_handshakes: how many may be under way; for one more the oldest is given up.
         on_idle: called when the last handshake is over, once it is closed.
-
-    Raises:
-        ValueError: there may be no handshakes.
     """
 
     def __init__(
@@ -58,14 +54,14 @@ class Acceptor:
         protocol_factory: Callable[[], asyncio.Protocol],
         *,
         context: SSLContext | None,
-        handshake_timeout: float,
+        handshake_timeout: float | None,
         max_handshakes: int,
         on_idle: Callable[[], None],
     ) -> None:
-        self.sockets: Sequence[socket.socket] = sockets
+        self._sockets = sockets
         self._protocol_factory = protocol_factory
         self._context = context
-        self._handshake_timeout = None if context is None else handshake_timeout
+        self._handshake_timeout = handshake_timeout
         self._max_handshakes = max_handshakes
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
@@ -85,7 +81,7 @@ class Acceptor:
 
     def begin(self) -> None:
         """Accept from now on."""
-        for listener in self.sockets:
+        for listener in self._sockets:
             self._loop.add_reader(listener, self._accept, listener)
 
     def close(self) -> None:
@@ -95,7 +91,7 @@ class Acceptor:
         self._is_closed = True
         for timer in self._pauses.values():
             timer.cancel()
-        for listener in self.sockets:
+        for listener in self._sockets:
             self._loop.remove_reader(listener)
             listener.close()
         for task in self._beginning:
@@ -148,7 +144,8 @@ class Acceptor:
         except OSError as error:
             self._log_failure(name, str(error) or type(error).__name__)
         except asyncio.CancelledError:
-            if not self._is_closed:
+            is_given_up = asyncio.current_task() not in self._handshakes
+            if self._context is not None and is_given_up and not self._is_closed:
                 told = f"as many as max_handshakes={self._max_handshakes} are under way"
                 self._log_failure(name, told, amp_limit="max_handshakes")
             raise
@@ -173,8 +170,7 @@ class Acceptor:
     def _pause(self, listener: socket.socket, error: OSError) -> None:
         """Wait until there may be descriptors again: the socket would say at once that it waits."""
         told = "no connection can be accepted for %g s: %s"
-        extra = {"amp_event": "accept_failed"}
-        LOGGER.log(logging.ERROR, told, _PAUSE, error, extra=extra)
+        LOGGER.error(told, _PAUSE, error, extra={"amp_event": "accept_failed"})
         self._loop.remove_reader(listener)
         self._pauses[listener] = self._loop.call_later(_PAUSE, self._go_on, listener)
 

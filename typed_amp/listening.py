@@ -21,6 +21,8 @@ __all__ = ["listen_tcp", "listen_unix"]
 _BACKLOG: Final = 1_024
 """How many connections may wait to be accepted; systems have lower bounds of their own."""
 
+_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
 
 async def listen_tcp(host: str | Sequence[str] | None, port: int) -> list[socket.socket]:
     """Listen at all addresses that a name, or several, stand for.
@@ -63,9 +65,6 @@ async def listen_tcp(host: str | Sequence[str] | None, port: int) -> list[socket
             sock.close()
         raise
     return sockets
-
-
-_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def listen_unix(path: str | os.PathLike[str]) -> socket.socket:

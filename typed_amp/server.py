@@ -25,7 +25,7 @@ from typed_amp.link import LinkProtocol
 from typed_amp.listening import listen_tcp, listen_unix
 from typed_amp.occupancy import MAX_CONNECTIONS, MAX_TOTAL_REQUESTS, Occupancy
 from typed_amp.opening import ClosedAtEnd, Opening
-from typed_amp.options import check_options, limits_of
+from typed_amp.options import check_options, handshake_timeout, limits_of
 from typed_amp.responses import Budget
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
             sockets,
             self._new_protocol,
             context=self._context,
-            handshake_timeout=limits_of(self._options).handshake_timeout,
+            handshake_timeout=handshake_timeout(self._context, self._options),
             max_handshakes=self._max_handshakes,
             on_idle=self._check_closed,
         )
