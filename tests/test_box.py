@@ -522,18 +522,16 @@ class CountingReader(BoxReader):  # type: ignore[misc]  # pyright: ignore[report
         self.looked_through = 0
 
     def _parse(
-        self, data: bytes, position: int, until: Callable[[Box], object] | None, most: int
-    ) -> list[Box]:
+        self,
+        data: bytes,
+        position: int,
+        until: Callable[[Box], object] | None,
+        most: int,
+        boxes: list[Box],
+    ) -> None:
         self.looks += 1
         self.looked_through += len(data)
-        return super()._parse(data, position, until, most)
-
-    def _parse_segmented(
-        self, data: bytes, position: int, until: Callable[[Box], object] | None, most: int
-    ) -> list[Box]:
-        self.looks += 1
-        self.looked_through += len(data)
-        return super()._parse_segmented(data, position, until, most)
+        super()._parse(data, position, until, most, boxes)
 
 
 @needs_counting

@@ -310,6 +310,7 @@ class BoxReader:
         if self.is_stopped:
             self._held += data
             return []
+        boxes: list[Box] = []
         position = 0
         if self._ahead:
             position = self._ahead_from
@@ -320,17 +321,29 @@ class BoxReader:
                 data = self._ahead
             self._ahead = b""
             self._ahead_from = 0
-        elif self._held:
-            self._held += data
-            if len(self._held) < self._needed:
-                return []
-            data = bytes(self._held)
-            self._held.clear()
         elif not isinstance(data, bytes):
             data = bytes(data)
-        if self._is_segmented:
-            return self._parse_segmented(data, position, until, most)
-        return self._parse(data, position, until, most)
+        # What comes behind the pair that is held is not copied to it: it may be much.
+        while self._held:
+            missing = max(self._needed - len(self._held), 0)
+            self._held += data[position : position + missing]
+            if missing > len(data) - position:
+                return boxes
+            position += missing
+            held = bytes(self._held)
+            self._held.clear()
+            self._parse(held, 0, until, most, boxes)
+            if self.is_stopped:
+                self._held += data[position:]
+                return boxes
+            if len(boxes) == most:
+                break
+        if len(boxes) == most:
+            self._ahead = self._ahead[self._ahead_from :] + data[position:]
+            self._ahead_from = 0
+        elif position < len(data):
+            self._parse(data, position, until, most, boxes)
+        return boxes
 
     def resume(self) -> None:
         """Go on after a stop; `feed(b"")` gives the boxes that are there by now."""
@@ -346,10 +359,18 @@ class BoxReader:
         return rest
 
     def _parse(
-        self, data: bytes, position: int, until: Callable[[Box], object] | None, most: int
-    ) -> list[Box]:
+        self,
+        data: bytes,
+        position: int,
+        until: Callable[[Box], object] | None,
+        most: int,
+        boxes: list[Box],
+    ) -> None:
+        """Add the boxes to those that are there already, `most` at the most with them."""
+        if self._is_segmented:
+            self._parse_segmented(data, position, until, most, boxes)
+            return
         # The hot loop of the library: locals only, one pair a turn, no calls but the slices.
-        boxes: list[Box] = []
         box = self._box
         end = len(data)
         # Where data begins in the stream, and this box in data; before it, if that is negative.
@@ -363,7 +384,7 @@ class BoxReader:
             if not key_length:
                 position += 2
                 if not box:
-                    return self._violated("a box without any key", origin + start, boxes)
+                    raise self._violated("a box without any key", origin + start, boxes)
                 boxes.append(box)
                 start = position
                 if until is not None and until(box):
@@ -375,7 +396,7 @@ class BoxReader:
                     break
                 continue
             if key_length > MAX_KEY_LENGTH:
-                return self._violated(
+                raise self._violated(
                     f"a key of {key_length:,} bytes, where AMP allows {MAX_KEY_LENGTH}: this is"
                     " not AMP",
                     origin + start,
@@ -385,7 +406,7 @@ class BoxReader:
             value_start = key_end + 2
             if value_start > end:
                 if value_start + 2 - start > max_box_bytes:
-                    return self._violated(
+                    raise self._violated(
                         f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
                         origin + start,
                         boxes,
@@ -395,7 +416,7 @@ class BoxReader:
             value_end = value_start + (data[key_end] << 8 | data[key_end + 1])
             # The end of the box follows at the least: two bytes that are counted from the start.
             if value_end + 2 - start > max_box_bytes:
-                return self._violated(
+                raise self._violated(
                     f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
                     origin + start,
                     boxes,
@@ -405,11 +426,11 @@ class BoxReader:
                 break
             key = data[position + 2 : key_end]
             if key in box:
-                return self._violated(
+                raise self._violated(
                     f"the key {printable(key)} twice in one box", origin + start, boxes
                 )
             if len(box) == max_keys:
-                return self._violated(
+                raise self._violated(
                     f"a box of more than {max_keys:,} keys (Limits.max_keys)", origin + start, boxes
                 )
             box[key] = data[value_start:value_end]
@@ -422,13 +443,16 @@ class BoxReader:
         self._box = box
         self._box_offset = origin + start
         self._read_bytes = origin + position
-        return boxes
 
     def _parse_segmented(
-        self, data: bytes, position: int, until: Callable[[Box], object] | None, most: int
-    ) -> list[Box]:
+        self,
+        data: bytes,
+        position: int,
+        until: Callable[[Box], object] | None,
+        most: int,
+        boxes: list[Box],
+    ) -> None:
         # A key is an item, and so is each segment of its value: lengths with bytes behind them.
-        boxes: list[Box] = []
         box = self._box
         key = self._key
         end = len(data)
@@ -443,7 +467,7 @@ class BoxReader:
             if key is None and not length:
                 position = item_end
                 if not box:
-                    return self._violated("a box without any key", origin + start, boxes)
+                    raise self._violated("a box without any key", origin + start, boxes)
                 boxes.append(box)
                 start = position
                 if until is not None and until(box):
@@ -456,7 +480,7 @@ class BoxReader:
                     break
                 continue
             if key is None and length > MAX_KEY_LENGTH:
-                return self._violated(
+                raise self._violated(
                     f"a key of {length:,} bytes, where AMP allows {MAX_KEY_LENGTH}: this is not"
                     " AMP",
                     origin + start,
@@ -465,7 +489,7 @@ class BoxReader:
             # Behind a key and a full segment a length follows at the least, and the box's end.
             least = 4 if key is None or length == MAX_VALUE_LENGTH else 2
             if item_end + least - start > max_box_bytes:
-                return self._violated(
+                raise self._violated(
                     f"a box of more than {max_box_bytes:,} bytes (Limits.max_box_bytes)",
                     origin + start,
                     boxes,
@@ -482,11 +506,11 @@ class BoxReader:
             if length == MAX_VALUE_LENGTH:
                 continue
             if key in box:
-                return self._violated(
+                raise self._violated(
                     f"the key {printable(key)} twice in one box", origin + start, boxes
                 )
             if len(box) == max_keys:
-                return self._violated(
+                raise self._violated(
                     f"a box of more than {max_keys:,} keys (Limits.max_keys)", origin + start, boxes
                 )
             box[key] = b"".join(self._segments)
@@ -501,10 +525,9 @@ class BoxReader:
         self._box = box
         self._box_offset = origin + start
         self._read_bytes = origin + position
-        return boxes
 
-    def _violated(self, reason: str, offset: int, boxes: list[Box]) -> list[Box]:
+    def _violated(self, reason: str, offset: int, boxes: list[Box]) -> ProtocolViolationError:
         self._violation = ProtocolViolationError(reason, offset)
         self._box = {}
         self._segments = []
-        raise ProtocolViolationError(reason, offset, boxes)
+        return ProtocolViolationError(reason, offset, boxes)
