@@ -35,8 +35,8 @@ from typed_amp import (
     StartTLS,
     SwitchProtocol,
 )
-from typed_amp.extensions import BUILT_IN
-from typed_amp.responses import Budget
+from typed_amp.budget import Budget
+from typed_amp.built_in import BUILT_IN
 from typed_amp.testing import MemoryTransport, connection_pair
 
 __all__ = [
@@ -233,7 +233,7 @@ def _router() -> Router:
 
     @router.responder(StartTLS)
     async def start_tls(command: StartTLS, connection: Connection) -> ssl.SSLContext:
-        return _context(is_server=connection._link._is_server)
+        return _context(is_server=connection._link.is_server)
 
     @router.responder(Switch)
     async def switch(command: Switch) -> asyncio.Protocol:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from fuzz.bench import LONG, TRANSITIONS, Conditions, bench, joined, read, send
 from typed_amp import Box, DecodeError
-from typed_amp.extensions import Capabilities
+from typed_amp.built_in import Capabilities
 
 __all__ = ["check"]
 

@@ -10,7 +10,7 @@ from tests.example_commands import Data, Echo, Repeat
 from tests.peers import raw_server_of, settled, until
 from tests.test_writer import fill
 from typed_amp import CallTimeoutError, ConnectionLostError
-from typed_amp.calls import resolve
+from typed_amp.waiting import resolve
 
 LARGE = bytes(60_000)
 

@@ -19,7 +19,7 @@ from tests.peers import (
 )
 from typed_amp import Connection, ConnectionLostError, RemoteAmpError, Router, connect, serve
 from typed_amp.box import Box
-from typed_amp.extensions import FEATURES, Capabilities
+from typed_amp.built_in import FEATURES, Capabilities
 
 
 def features_in(box: Box) -> list[str]:

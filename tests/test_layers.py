@@ -12,7 +12,7 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "counters", "details", "limits"],
+    ["backoff", "budget", "counters", "details", "limits"],
     ["errors"],
     [
         "box",
@@ -32,11 +32,12 @@ LAYERS = [
     ["command_error"],
     ["signature"],
     ["command", "raw"],
-    ["router", "dialogue", "extensions", "from_twisted", "transcript", "transitions", "writer"],
-    ["calls", "watchdog"],
+    ["built_in", "router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
+    ["extensions", "lifetime", "responding", "waiting", "watchdog"],
+    ["calls"],
     ["handover", "rendering", "responses"],
     ["link"],
-    ["connection"],
+    ["connection", "protocol"],
     ["occupancy"],
     ["client", "client_state", "processes", "server", "stdio", "testing"],
     ["upkeep"],

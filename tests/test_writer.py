@@ -263,14 +263,13 @@ async def test_answers_that_pile_up_while_it_is_locked_choke() -> None:
 async def test_whoever_waits_for_room_is_woken_by_room_or_by_the_end() -> None:
     async with raw_client_of(example_router()) as (_, connection):
         writer = connection._link.writer
-        await writer.wait_for_room()
         for wake in (writer.resume, writer.discard):
             writer.pause()
-            waiting = asyncio.create_task(writer.wait_for_room())
+            rooms = [writer.room() for _ in range(3)]
             await settled()
-            assert not waiting.done()
+            assert not any(room.done() for room in rooms)
             wake()
-            await waiting
+            await asyncio.gather(*rooms)
 
 
 # -- Both at once --------------------------------------------------------------------------------

@@ -8,83 +8,62 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from typed_amp.box import CLOSING, DEADLINE, ERROR, encode_pairs
+from typed_amp.built_in import Cancel
 from typed_amp.deadlines import encode_deadline, time_for
 from typed_amp.descriptors import close_descriptors
 from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError, TooLongError
-from typed_amp.extensions import Cancel
+from typed_amp.waiting import Attached, Waiter, resolve, wait, wait_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from typed_amp.box import Box
     from typed_amp.command import Command
-    from typed_amp.dialogue import Answered, Dialogue
-    from typed_amp.extensions import Extensions
+    from typed_amp.dialogue import Answered
+    from typed_amp.link import Link
     from typed_amp.writer import BoxWriter
 
-__all__ = ["Attached", "Calls", "Waiter", "resolve", "too_long_box"]
-
-
-class Attached(NamedTuple):
-    """An answer that came with descriptors.
-
-    Attributes:
-        value: the answer, read.
-        descriptors: those in it. Somebody has to close them if nobody takes the answer.
-    """
-
-    value: Any
-    descriptors: list[int]
-
+__all__ = ["Calls", "too_long_box"]
 
 _CANCEL: Final = Cancel.__amp_signature__()
-
-Waiter: TypeAlias = "asyncio.Future[Box | Attached | Exception]"
-"""What a call awaits: the answer, or why there is none.
-
-A result in both cases: an exception that nobody is left to take would be logged as lost.
-"""
 
 
 class Calls:
     """The calls that one connection makes.
 
     Args:
-        dialogue: gives tags, and knows which answer belongs to which ask.
-        max_box_bytes: how long a box may be.
+        link: the inside of the connection.
         call_timeout: the seconds of calls that are given none; None for ever.
-        extensions: says what the peer wants to know.
-        peer: gives what messages call the peer.
-        lost: makes the error of a call that can't be answered any more, given the call's name.
-        on_ask: called when an answer is waited for.
     """
 
-    def __init__(
-        self,
-        dialogue: Dialogue[Waiter],
-        *,
-        max_box_bytes: int,
-        call_timeout: float | None,
-        extensions: Extensions,
-        peer: Callable[[], str],
-        lost: Callable[[str], ConnectionLostError],
-        on_ask: Callable[[], None],
-    ) -> None:
-        self._dialogue = dialogue
-        self._max_box_bytes = max_box_bytes
+    __slots__ = (
+        "_call_timeout",
+        "_decoders",
+        "_dialogue",
+        "_ended",
+        "_link",
+        "_loop",
+        "_max_box_bytes",
+        "_untold",
+        "_writer",
+        "is_ended",
+        "is_refused",
+        "made",
+    )
+
+    def __init__(self, link: Link[Any], call_timeout: float | None) -> None:
+        self._link = link
+        self._loop = link.loop
+        self._dialogue = link.dialogue
+        self._max_box_bytes = link.limits.max_box_bytes
         self._call_timeout = call_timeout
-        self._extensions = extensions
-        self._peer = peer
-        self._lost = lost
-        self._on_ask = on_ask
-        self._loop = asyncio.get_running_loop()
         self._writer: BoxWriter
-        self._untold: set[Waiter] = set()
+        self._untold: set[Waiter] | None = None
         """Those that want no answer, and wait for the transport."""
-        self._decoders: dict[Waiter, Callable[[Box], Attached | Exception]] = {}
+        self._decoders: dict[Waiter, Callable[[Box], Attached | Exception]] | None = None
         """Of those whose answer is more than its box."""
         self.made: int = 0
         """How many there were."""
@@ -92,7 +71,7 @@ class Calls:
         """Whether every call fails from now on."""
         self.is_refused: bool = False
         """Whether the peer has said that it refuses what is asked from now on."""
-        self._ended = asyncio.Event()
+        self._ended: asyncio.Event | None = None
 
     def begin(self, writer: BoxWriter) -> None:
         """There is a transport to write to."""
@@ -129,27 +108,27 @@ class Calls:
         dialogue.ask(tag, waiter)
         # A call that is alone gains nothing by waiting for others to be sent along.
         self._writer.write_ask(waiter, data, is_last=dialogue.pending == 1)
-        self._on_ask()
-        return self._wait(title, waiter, tag, seconds)
+        self._link.asks()
+        return wait(self, title, waiter, tag, seconds)
 
-    async def turn(self, title: str) -> None:
-        """Wait until something could be written now.
+    def turn(self, title: str) -> Coroutine[Any, Any, object]:
+        """Give what waits until something could be written.
 
         Raises:
             ConnectionLostError: the connection has ended, or did so meanwhile.
             RemoteAmpError: the peer is closing.
         """
         self._check_open(title)
-        await self.tell(title, b"", _nothing, None, None)
+        return self.tell(title, b"", _nothing, None, None)
 
-    async def ask_alone(
+    def ask_alone(
         self,
         title: str,
         head: bytes,
         encode: Callable[[Any, bytes], bytes],
         value: Any,
         on_written: Callable[[bytes], None],
-    ) -> Box:
+    ) -> Coroutine[Any, Any, Box]:
         """Ask for something behind which nothing may be written until the answer is here.
 
         To be called when it is this call's `turn`. Everything else is as with `ask`, but that
@@ -162,33 +141,30 @@ class Calls:
         self._dialogue.ask(tag, waiter)
         self._writer.write(data)
         on_written(tag)
-        self._on_ask()
-        box: Box = await self._wait(title, waiter, tag, None)
-        return box
+        self._link.asks()
+        return wait(self, title, waiter, tag, None)
 
-    async def tell(
+    def tell(
         self,
         title: str,
         head: bytes,
         encode: Callable[[Any, bytes], bytes],
         value: Any,
         seconds: float | None,
-    ) -> None:
-        """Send something that wants no answer; returns when it is on its way.
+    ) -> Coroutine[Any, Any, object]:
+        """Send something that wants no answer; what this returns waits until it is on its way.
 
         Everything else is as with `ask`.
         """
         data = self._encoded(title, encode, value, head)
         waiter: Waiter = self._loop.create_future()
         if self._writer.write_ask(waiter, data, partial(resolve, waiter, {})):
-            return
-        self._untold.add(waiter)
-        try:
-            await self._wait(title, waiter, None, seconds)
-        finally:
-            self._untold.discard(waiter)
+            waiter.set_result({})
+        else:
+            self._note_untold(waiter)
+        return wait_aside(self, title, waiter, None, seconds)
 
-    async def in_turn(
+    def in_turn(
         self,
         title: str,
         head: bytes,
@@ -198,7 +174,7 @@ class Calls:
         *,
         requires_answer: bool = True,
         decode: Callable[[Box], Attached | Exception] | None = None,
-    ) -> Box | Attached:
+    ) -> Coroutine[Any, Any, Box | Attached]:
         """Send something whose bytes depend on when they are written.
 
         The same as `ask`, or as `tell` if no answer is required, but that the value is written as
@@ -220,8 +196,10 @@ class Calls:
             head = self._ask_head(tag, head, seconds)
             self._dialogue.ask(tag, waiter)
         else:
-            self._untold.add(waiter)
+            self._note_untold(waiter)
         if decode is not None:
+            if self._decoders is None:
+                self._decoders = {}
             self._decoders[waiter] = decode
 
         def write() -> None:
@@ -239,12 +217,19 @@ class Calls:
         if self._writer.write_ask(waiter, b"", write):
             write()
         if tag is not None:
-            self._on_ask()
-        try:
-            result: Box | Attached = await self._wait(title, waiter, tag, seconds)
-            return result
-        finally:
+            self._link.asks()
+        return wait_aside(self, title, waiter, tag, seconds)
+
+    def _note_untold(self, waiter: Waiter) -> None:
+        if self._untold is None:
+            self._untold = set()
+        self._untold.add(waiter)
+
+    def forget(self, waiter: Waiter) -> None:
+        """Nobody waits for something that was told, or asked in turn, any more."""
+        if self._untold is not None:
             self._untold.discard(waiter)
+        if self._decoders is not None:
             self._decoders.pop(waiter, None)
 
     def ask_aside(self, command: Command[Any], tag: bytes | None = None) -> Waiter:
@@ -291,15 +276,21 @@ class Calls:
         The writer must not have forgotten yet whose calls it holds back: those were never sent.
         """
         self.is_ended = True
-        self._ended.set()
-        for waiter in [*self._dialogue.end(), *self._untold]:
-            lost = ConnectionLostError()  # `_wait` says why
+        if self._ended is not None:
+            self._ended.set()
+        for waiter in [*self._dialogue.end(), *(self._untold or ())]:
+            lost = ConnectionLostError()  # `wait` has it say why
             lost.was_sent = not self._writer.withdraw(waiter)
             resolve(waiter, lost)
 
-    async def wait_ended(self) -> None:
-        """Wait until every call fails."""
-        await self._ended.wait()
+    @property
+    def ended(self) -> asyncio.Event:
+        """What is set when every call fails."""
+        if self._ended is None:
+            self._ended = asyncio.Event()
+            if self.is_ended:
+                self._ended.set()
+        return self._ended
 
     def _encoded(
         self, title: str, encode: Callable[[Any, bytes], bytes], value: Any, head: bytes
@@ -309,44 +300,25 @@ class Calls:
             raise too_long_box(title, len(data), self._max_box_bytes)
         return data
 
-    async def _wait(
-        self, title: str, waiter: Waiter, tag: bytes | None, seconds: float | None
-    ) -> Any:
-        timer = None
-        if seconds is not None:
-            timer = self._loop.call_later(seconds, self._expire, waiter, title, seconds)
-        try:
-            result = await waiter
-        except BaseException:
-            self._give_up(waiter, tag)
-            if waiter.done() and not waiter.cancelled():
-                result = waiter.result()
-                if isinstance(result, Attached):
-                    close_descriptors(result.descriptors)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if not isinstance(result, Exception):
-            return result
-        self._give_up(waiter, tag)
-        if isinstance(result, ConnectionLostError):
-            raise self._lost_call(title, was_sent=result.was_sent)
-        raise result
-
-    def _lost_call(self, title: str, *, was_sent: bool) -> ConnectionLostError:
-        error = self._lost(title)
-        error.was_sent = was_sent
-        return error
+    def expire_in(self, seconds: float, waiter: Waiter, title: str) -> asyncio.TimerHandle:
+        """Have a call fail when its time is over."""
+        return self._loop.call_later(seconds, self._expire, waiter, title, seconds)
 
     def _expire(self, waiter: Waiter, title: str, seconds: float) -> None:
         resolve(waiter, self.timed_out(title, seconds))
 
-    def _give_up(self, waiter: Waiter, tag: bytes | None) -> None:
+    def lost(self, title: str, *, was_sent: bool) -> ConnectionLostError:
+        """Make the error of a call that can't be answered any more."""
+        error = self._link.lost(title)
+        error.was_sent = was_sent
+        return error
+
+    def give_up(self, waiter: Waiter, tag: bytes | None) -> None:
+        """Nobody waits for an answer any more."""
         was_held = self._writer.withdraw(waiter)
         if tag is None or not self._dialogue.abandon(tag, is_sent=not was_held):
             return
-        if self._extensions.has_cancel and not self.is_ended:
+        if self._link.extensions.has_cancel and not self.is_ended:
             self._writer.write(_CANCEL.arguments.encode(Cancel(ask=tag), _CANCEL.head))
 
     def begin_call(self, title: str, timeout: float | None) -> float | None:
@@ -373,27 +345,21 @@ class Calls:
 
     def _check_open(self, title: str) -> None:
         if self.is_ended:
-            raise self._lost_call(title, was_sent=False)
+            raise self.lost(title, was_sent=False)
         if self.is_refused:
             raise self._refusal()
 
     def timed_out(self, title: str, seconds: float) -> CallTimeoutError:
         """Make the error of a call that was not answered in time."""
-        return CallTimeoutError(title, seconds, self._peer())
+        return CallTimeoutError(title, seconds, self._link.peer)
 
     def _refusal(self) -> RemoteAmpError:
         return RemoteAmpError(CLOSING.decode(), "the peer has said that it is closing")
 
     def _ask_head(self, tag: bytes, head: bytes, seconds: float | None) -> bytes:
-        if seconds is None or not self._extensions.has_deadlines:
+        if seconds is None or not self._link.extensions.has_deadlines:
             return _ask_head(tag, head)
         return _ask_head(tag, encode_pairs({DEADLINE: encode_deadline(seconds)}) + head)
-
-
-def resolve(waiter: Waiter, result: Box | Exception) -> None:
-    """Wake a call, unless it is awake."""
-    if not waiter.done():
-        waiter.set_result(result)
 
 
 def too_long_box(what: str, length: int, limit: int) -> TooLongError:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, overload
 from typing_extensions import TypeVar, Unpack
 
 from typed_amp.connection import Connection
-from typed_amp.link import LinkProtocol
+from typed_amp.lifetime import greeted
 from typed_amp.opening import Opening
 from typed_amp.options import check_options, handshake_timeout
+from typed_amp.protocol import LinkProtocol
 from typed_amp.unix_socket import open_unix_transport
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def connect_unix(
 
 async def _greeted(connection: Connection[S]) -> Connection[S]:
     try:
-        await connection._link.greeted()
+        await greeted(connection._link)
     except BaseException:
         connection.close(drain_timeout=0)
         raise

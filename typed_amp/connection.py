@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, cast
 
 from typing_extensions import TypeVar
 
 from typed_amp.box import ANSWER, ERROR, ERROR_CODE, TIMEOUT, printable
-from typed_amp.calls import Attached
 from typed_amp.command import check_names
 from typed_amp.errors import DecodeError, EncodeError, RemoteAmpError
-from typed_amp.limits import Limits
+from typed_amp.limits import DEFAULT_LIMITS
 from typed_amp.link import Link
 from typed_amp.opening import ClosedAtEnd
 from typed_amp.options import DRAIN_TIMEOUT, KEEPALIVE
@@ -25,6 +24,7 @@ from typed_amp.raw import encode_raw, raw_head
 from typed_amp.router import Router
 from typed_amp.signature import remote_error
 from typed_amp.transitions import StartTLS
+from typed_amp.waiting import Attached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 
     from typed_amp.admission import Verdict
     from typed_amp.box import Box
+    from typed_amp.budget import Budget
     from typed_amp.command import Command
     from typed_amp.counters import Counters
     from typed_amp.errors import ConnectionLostError
+    from typed_amp.limits import Limits
     from typed_amp.peer_credentials import PeerCredentials
-    from typed_amp.responses import Budget
     from typed_amp.signature import Signature
     from typed_amp.transitions import SwitchProtocol
 
@@ -47,6 +48,9 @@ Q = TypeVar("Q", bound=asyncio.BaseProtocol)
 R = TypeVar("R")
 S = TypeVar("S", default=None)
 
+_NO_ROUTER: Final[Router[Any]] = Router()
+"""Of connections that answer nothing."""
+
 
 class Connection(ClosedAtEnd, Generic[S]):
     """One end of an AMP connection. Both ends are alike: either may call, both may answer.
@@ -55,6 +59,8 @@ class Connection(ClosedAtEnd, Generic[S]):
     `serve_fds` and `typed_amp.testing`, never by hand. To be used from the event loop it was made
     in. `async with` closes it at the end.
     """
+
+    __slots__ = ("__weakref__", "_calls", "_link")
 
     def __init__(
         self,
@@ -71,12 +77,12 @@ class Connection(ClosedAtEnd, Generic[S]):
         on_opened: Callable[[Connection[S]], Verdict] | None = None,
         on_ended: Callable[[Connection[S]], None] | None = None,
         peer: str | None = None,
-        exit_status: Callable[[], int | None] = lambda: None,
+        exit_status: Callable[[], int | None] | None = None,
     ) -> None:
         self._link: Link[S] = Link(
             self,
-            router or cast("Router[S]", Router()),
-            limits=limits or Limits(),
+            router or _NO_ROUTER,
+            limits=limits or DEFAULT_LIMITS,
             drain_timeout=drain_timeout,
             call_timeout=call_timeout,
             extensions=extensions,
@@ -346,7 +352,7 @@ class Connection(ClosedAtEnd, Generic[S]):
         only stops the waiting. The `__cause__` of the error is what ended the connection, if
         anything did but `close`.
         """
-        await self._calls.wait_ended()
+        await self._calls.ended.wait()
         return self._link.lost()
 
     @property

@@ -85,11 +85,6 @@ class DescriptorExchange:
             self._sent += 1
         return data
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether descriptors wait to be claimed."""
-        return bool(self._unclaimed)
-
     def received(self, descriptors: Sequence[int]) -> None:
         """Take over descriptors that came, in their order."""
         for descriptor in descriptors:

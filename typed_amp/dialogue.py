@@ -115,6 +115,18 @@ class Dialogue(Generic[W]):
         errors_given: how many of the peer's were.
     """
 
+    __slots__ = (
+        "_abandoned",
+        "_asides",
+        "_asks_made",
+        "_pending",
+        "errors_given",
+        "errors_received",
+        "late",
+        "strays",
+        "unanswered",
+    )
+
     def __init__(self) -> None:
         self.late: int = 0
         self.strays: int = 0
@@ -124,12 +136,13 @@ class Dialogue(Generic[W]):
         self._asks_made = 0
         self._abandoned = 0
         self._pending: dict[bytes, W] = {}
-        self._asides: set[bytes] = set()
+        self._asides: set[bytes] | None = None
+        """The tags of what is asked aside, if anything is."""
 
     @property
     def pending(self) -> int:
         """How many of our asks await an answer now, those made aside left out."""
-        return len(self._pending) - len(self._asides)
+        return len(self._pending) - (len(self._asides) if self._asides else 0)
 
     def new_tag(self) -> bytes:
         """Give the tag for the next ask. Like Twisted's: a count, in hexadecimal."""
@@ -146,6 +159,8 @@ class Dialogue(Generic[W]):
         """
         self._pending[tag] = waiter
         if is_aside:
+            if self._asides is None:
+                self._asides = set()
             self._asides.add(tag)
 
     @property
@@ -177,7 +192,7 @@ class Dialogue(Generic[W]):
             tag = box[ANSWER]
         elif ERROR in box:
             tag = box[ERROR]
-            if tag in self._pending and tag not in self._asides:
+            if tag in self._pending and not (self._asides and tag in self._asides):
                 count_code(self.errors_received, printable(box.get(ERROR_CODE, b"")[:100]))
         elif COMMAND in box:
             asked = Asked(box[COMMAND], box.get(ASK), box)
@@ -189,6 +204,8 @@ class Dialogue(Generic[W]):
         if tag in self._pending:
             if self._asides:
                 self._asides.discard(tag)
+                if not self._asides:
+                    self._asides = None
             return Answered(self._pending.pop(tag), box)
         if self._abandoned:
             self._abandoned -= 1
@@ -245,6 +262,6 @@ class Dialogue(Generic[W]):
 
     def end(self) -> Iterator[W]:
         """The connection is gone: give back, once, everybody who waits for an answer."""
-        self._asides.clear()
+        self._asides = None
         while self._pending:
             yield self._pending.popitem()[1]

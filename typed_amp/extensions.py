@@ -5,17 +5,6 @@ connected asks one question, `typed-amp.capabilities`, which any AMP peer answer
 knowing it; it does so at once, with TLS when it makes its first call, and waits for nothing.
 Nothing else is sent before the other side is known to understand it, but `typed-amp.ping`, of which
 only the answer counts, whatever it is.
-
-The features:
-
-- `deadline`: asks carry in `_deadline` how many milliseconds the caller still waits. When they are
-  over, the responder is cancelled, and the ask answered with the code `TIMEOUT`.
-- `cancel`: `typed-amp.cancel` says which ask was given up. Its responder is cancelled, and the ask
-  answered with the code `CANCELLED`.
-- `details`: refused arguments are told in `_error_details` as well, as JSON: which fields, and why.
-- `closing`: `typed-amp.closing` says that its sender will refuse what is asked from now on. Its
-  answer comes behind the last ask that was made before, which is how its sender knows that none is
-  on the way any more.
 """
 
 from __future__ import annotations
@@ -23,88 +12,54 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, Field
-
 from typed_amp.box import ERROR
-from typed_amp.command import Command
+from typed_amp.built_in import (
+    CAPABILITIES_TAG,
+    FEATURES,
+    Cancel,
+    Capabilities,
+    CapabilitiesAnswer,
+    Closing,
+)
 from typed_amp.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
-    from typed_amp.box import Box
-    from typed_amp.signature import Signature
+    from typed_amp.command import Command
+    from typed_amp.link import Link
+    from typed_amp.waiting import Waiter
 
-__all__ = [
-    "BUILT_IN",
-    "CAPABILITIES_TAG",
-    "FEATURES",
-    "Cancel",
-    "Capabilities",
-    "CapabilitiesAnswer",
-    "Closing",
-    "Extensions",
-    "Ping",
-]
+__all__ = ["Extensions"]
 
-FEATURES: Final = ("cancel", "closing", "deadline", "details")
-"""What this version of typed_amp understands."""
-
-CAPABILITIES_TAG: Final = b"0"
-"""The tag of the question; those of calls begin with 1."""
-
-
-class CapabilitiesAnswer(BaseModel):
-    """What the answering side understands."""
-
-    features: list[str] = Field(default_factory=list)
-
-
-class Capabilities(Command[CapabilitiesAnswer], name="typed-amp.capabilities"):
-    """Which extensions does the other side understand? Says as well which this one does."""
-
-    features: list[str] = Field(default_factory=list)
-
-
-class Cancel(Command, name="typed-amp.cancel", requires_answer=False):
-    """Nobody waits for the answer to this ask any more."""
-
-    ask: bytes
-
-
-class Closing(Command, name="typed-amp.closing"):
-    """What is asked from now on will be refused."""
-
-
-class Ping(Command, name="typed-amp.ping"):
-    """Are you there? Every AMP peer answers, if only that it doesn't know the command."""
-
-
-BUILT_IN: Final[Mapping[bytes, Signature[Any, Any]]] = {
-    command.__amp_signature__().name: command.__amp_signature__()
-    for command in (Capabilities, Cancel, Closing, Ping)
-}
-"""The commands that a connection answers by itself, by their names on the wire."""
+_CLOSING_TIMEOUT: Final = 5.0
+"""How many seconds a peer has to say that it knows of the closing."""
 
 
 class Extensions:
     """The extensions on one connection.
 
     Args:
+        link: the inside of the connection.
         is_enabled: whether this side has any.
-        on_cancel: called with the tag of an ask that the peer has given up.
-        on_closing: called when the peer refuses what is asked from now on.
+        asks: whether this side is the one that asks for the peer's, since it has connected.
     """
 
-    def __init__(
-        self,
-        *,
-        is_enabled: bool,
-        on_cancel: Callable[[bytes], None],
-        on_closing: Callable[[], None],
-    ) -> None:
-        self._on_cancel = on_cancel
-        self._on_closing = on_closing
+    __slots__ = (
+        "_announcement",
+        "_asks",
+        "_link",
+        "_question",
+        "has_cancel",
+        "has_closing",
+        "has_deadlines",
+        "has_details",
+        "is_enabled",
+        "is_question_due",
+    )
+
+    def __init__(self, link: Link[Any], *, is_enabled: bool, asks: bool) -> None:
+        self._link = link
         self.is_enabled: bool = is_enabled
         """Whether this side has any."""
         self.has_cancel: bool = False
@@ -115,17 +70,13 @@ class Extensions:
         """Whether the peer wants to know how long this side waits."""
         self.has_details: bool = False
         """Whether the peer wants to know more of arguments that this side refused."""
+        self.is_question_due: bool = False
+        """Whether the peer is to be asked for its own with the next call."""
+        self._asks = asks
+        self._question: Waiter | None = None
+        self._announcement: Waiter | None = None
 
-    def answered(self, box: Box) -> None:
-        """Take the answer to `Capabilities`, which may be an error."""
-        if ERROR not in box:
-            with contextlib.suppress(DecodeError):  # something else of that name: no typed_amp
-                answer: CapabilitiesAnswer = Capabilities.__amp_signature__().decode_answer(box)
-                self._know(answer.features)
-
-    def forget(self) -> None:
-        """Know nothing of the peer any more: what it said in the clear, anybody may have said."""
-        self._know(())
+    # -- What the peer says --------------------------------------------------------------------
 
     def carry_out(self, command: Command[Any]) -> Any:
         """Do what a built-in command says, and give its answer."""
@@ -133,9 +84,9 @@ class Extensions:
             self._know(command.features)
             return CapabilitiesAnswer(features=list(FEATURES))
         if isinstance(command, Cancel):
-            self._on_cancel(command.ask)
+            self._link.responses.cancel_ask(command.ask)
         elif isinstance(command, Closing):
-            self._on_closing()
+            self._link.calls.refused()
         return None
 
     def _know(self, features: Iterable[str]) -> None:
@@ -144,3 +95,61 @@ class Extensions:
         self.has_closing = "closing" in known
         self.has_deadlines = "deadline" in known
         self.has_details = "details" in known
+
+    # -- What this side says -------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """AMP begins: ask which extensions the peer has, if this side has connected."""
+        if not (self._asks and self.is_enabled):
+            return
+        if self._link.is_encrypted:
+            # A server that refuses this side's certificate says so after the handshake, and who
+            # writes before he has read that learns of a broken pipe instead.
+            self.is_question_due = True
+        else:
+            self.ask()
+
+    def begin_again(self) -> None:
+        """Know nothing of the peer any more: what it said in the clear, anybody may have said."""
+        self._know(())
+        self.begin()
+
+    def ask(self) -> None:
+        """Ask which extensions the peer has."""
+        self.is_question_due = False
+        question = Capabilities(features=list(FEATURES))
+        self._question = self._link.calls.ask_aside(question, CAPABILITIES_TAG)
+        self._question.add_done_callback(self._answered)
+
+    def _answered(self, question: Waiter) -> None:
+        box = question.result()
+        if question is not self._question:
+            return
+        self._question = None
+        if isinstance(box, dict) and ERROR not in box:
+            with contextlib.suppress(DecodeError):  # something else of that name: no typed_amp
+                answer: CapabilitiesAnswer = Capabilities.__amp_signature__().decode_answer(box)
+                self._know(answer.features)
+
+    def announce_closing(self) -> None:
+        """Have the peer ask nothing more, and say so behind the last thing that it has asked."""
+        link = self._link
+        if not self.has_closing or link.is_violated or (self._asks and not link.is_asked):
+            return
+        self._announcement = link.calls.ask_aside(Closing())
+        self._announcement.add_done_callback(self._acknowledged)
+        link.call_later(_CLOSING_TIMEOUT, self._acknowledged, self._announcement)
+
+    @property
+    def is_announcing(self) -> bool:
+        """Whether the peer has yet to say that it knows of the closing."""
+        return self._announcement is not None
+
+    def forget_announcement(self) -> None:
+        """Wait no longer for the peer to say so."""
+        self._announcement = None
+
+    def _acknowledged(self, announcement: Waiter) -> None:
+        if announcement is self._announcement:
+            self._announcement = None
+            self._link.check_drained()

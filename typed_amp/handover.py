@@ -48,16 +48,24 @@ class Handover:
     """Changes what one connection speaks.
 
     Args:
-        link: the inside of the connection.
-        is_server: whether TLS makes this side its server. As in Twisted, that is who was connected
-            to, whoever asks for TLS.
-        server_hostname: the name that was connected to, if any.
+        link: the inside of the connection. As in Twisted, TLS makes that side its server which was
+            connected to, whoever asks for TLS.
     """
 
-    def __init__(self, link: Link[Any], *, is_server: bool, server_hostname: str | None) -> None:
+    __slots__ = (
+        "_is_server",
+        "_is_starting_tls",
+        "_link",
+        "_server_hostname",
+        "_tag",
+        "asked",
+        "asking",
+    )
+
+    def __init__(self, link: Link[Any]) -> None:
         self._link = link
-        self._is_server = is_server
-        self._server_hostname = server_hostname
+        self._is_server = link.is_server
+        self._server_hostname = link.server_hostname
         self._tag: bytes | None = None
         """Of the ask behind which this side writes nothing more."""
         self._is_starting_tls = False
@@ -282,7 +290,8 @@ class Handover:
         try:
             # What takes this side's place at the transport can't know that it is full.
             async with asyncio.timeout(link.limits.handshake_timeout):
-                await link.writer.wait_for_room()
+                if link.writer.is_full:
+                    await link.writer.room()
             if link.is_shut:
                 raise ConnectionAbortedError("it was closed before the TLS handshake")
             encrypted = await begin_tls(

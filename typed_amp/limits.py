@@ -7,8 +7,9 @@ says why it is what it is. What happens at a limit is the business of who keeps 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
-__all__ = ["Limits"]
+__all__ = ["DEFAULT_LIMITS", "Limits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +67,7 @@ class Limits:
             value = getattr(self, field.name)
             if value is not None and not value > 0:
                 raise ValueError(f"Limits.{field.name} must be positive, not {value}")
+
+
+DEFAULT_LIMITS: Final = Limits()
+"""Those of whoever says nothing: the same for all connections."""

@@ -12,35 +12,38 @@ import contextlib
 import itertools
 import math
 from logging import ERROR, WARNING
-from typing import TYPE_CHECKING, Any, Final, Generic, cast
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from typing_extensions import TypeVar
 
 from typed_amp.addresses import address_of, shown
 from typed_amp.box import BUSY, BoxReader
-from typed_amp.calls import Calls, Waiter
+from typed_amp.calls import Calls
 from typed_amp.counters import Counters
-from typed_amp.deadlines import AMBIENT_DEADLINE
 from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
 from typed_amp.errors import ConnectionLostError, ProcessEndedError, ProtocolViolationError
-from typed_amp.extensions import CAPABILITIES_TAG, FEATURES, Capabilities, Closing, Extensions
+from typed_amp.extensions import Extensions
 from typed_amp.handover import Handover
+from typed_amp.lifetime import await_verdict, finish, greet
 from typed_amp.log import log
 from typed_amp.peer_credentials import PeerCredentials, credentials_of
-from typed_amp.responses import ASKS_PER_TURN, Budget, Responses
+from typed_amp.responses import ASKS_PER_TURN, Responses
 from typed_amp.watchdog import Watchdog
 from typed_amp.writer import BoxWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from typed_amp.admission import Verdict
+    from typed_amp.box import Box
+    from typed_amp.budget import Budget
     from typed_amp.connection import Connection
     from typed_amp.limits import Limits
     from typed_amp.router import Router
+    from typed_amp.waiting import Waiter
 
-__all__ = ["Link", "LinkProtocol"]
+__all__ = ["Link"]
 
 S = TypeVar("S", default=None)
 
@@ -52,9 +55,6 @@ _LINGER_TIMEOUT: Final = 5.0
 
 Nearly all do so at once. Those that need longer have much to do, and would lose answers.
 """
-
-_CLOSING_TIMEOUT: Final = 5.0
-"""How many seconds a peer has to say that it knows of the closing."""
 
 _TLS_LINGER_TIMEOUT: Final = 0.3
 """Likewise with TLS, where the peer isn't told before."""
@@ -68,6 +68,8 @@ _numbers = itertools.count(1)
 
 class Link(Generic[S]):
     """The inside of one connection.
+
+    What few connections need is made when it is needed: a server may have very many that are idle.
 
     Args:
         connection: the connection, as users know it.
@@ -87,6 +89,57 @@ class Link(Generic[S]):
         exit_status: gives the exit status of the peer's process, where that is known.
     """
 
+    __slots__ = (
+        "_descriptors",
+        "_drain_deadline",
+        "_drain_timeout",
+        "_drain_timer",
+        "_early",
+        "_exit_status",
+        "_finished",
+        "_handover",
+        "_has_switched",
+        "_is_at_end",
+        "_is_ending",
+        "_is_opened",
+        "_is_reading_on",
+        "_number",
+        "_on_ended",
+        "_on_opened",
+        "_peer",
+        "_timers",
+        "calls",
+        "connection",
+        "dialogue",
+        "extensions",
+        "finishing",
+        "greeting",
+        "has_begun",
+        "is_admitted",
+        "is_asked",
+        "is_draining",
+        "is_finished",
+        "is_reading",
+        "is_refused",
+        "is_server",
+        "is_shut",
+        "is_turned_away",
+        "is_violated",
+        "limits",
+        "loop",
+        "lost_cause",
+        "peer_credentials",
+        "reader",
+        "remote_address",
+        "responses",
+        "router",
+        "server_hostname",
+        "state",
+        "transport",
+        "watchdog",
+        "writer",
+    )
+
     def __init__(
         self,
         connection: Connection[S],
@@ -103,10 +156,11 @@ class Link(Generic[S]):
         on_opened: Callable[[Connection[S]], Verdict] | None,
         on_ended: Callable[[Connection[S]], None] | None,
         peer: str | None,
-        exit_status: Callable[[], int | None],
+        exit_status: Callable[[], int | None] | None,
     ) -> None:
         self.connection: Connection[S] = connection
         self.router: Router[S] = router
+        self.limits: Limits = limits
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.state: S
         self.transport: asyncio.Transport
@@ -115,47 +169,22 @@ class Link(Generic[S]):
         self.reader: BoxReader = BoxReader(limits)
         self.writer: BoxWriter
         self.dialogue: Dialogue[Waiter] = Dialogue()
-        self.extensions: Extensions = Extensions(
-            is_enabled=extensions,
-            on_cancel=self._given_up,
-            on_closing=self._refused,
-        )
-        self.calls: Calls = Calls(
-            self.dialogue,
-            max_box_bytes=limits.max_box_bytes,
-            call_timeout=call_timeout,
-            extensions=self.extensions,
-            peer=lambda: self.peer,
-            lost=self.lost,
-            on_ask=self._asks,
-        )
-        self.descriptors: DescriptorExchange = DescriptorExchange(
-            connection, limits.max_unclaimed_descriptors
-        )
-        self.handover: Handover = Handover(
-            self, is_server=is_server, server_hostname=server_hostname
-        )
-        self.responses: Responses[S] = Responses(
-            connection,
-            router,
-            self.dialogue,
-            descriptors=self.descriptors,
-            handover=self.handover,
-            extensions=self.extensions,
-            limits=limits,
-            budget=budget or Budget(),
-            reply=self._reply,
-            on_room=self._regulate_reading,
-            on_idle=self.check_drained,
-            on_fatal=self.fail,
-        )
+        self.extensions: Extensions = Extensions(self, is_enabled=extensions, asks=not is_server)
+        self.calls: Calls = Calls(self, call_timeout)
+        self.responses: Responses[S] = Responses(self, budget)
         self.watchdog: Watchdog = Watchdog(self, limits, keepalive)
+        self.is_server: bool = is_server
+        """Whether this side was connected to."""
+        self.server_hostname: str | None = server_hostname
+        """The name that was connected to, if any."""
         self.is_admitted: bool = False
         """Whether the peer was let in; nothing is read before."""
         self.is_refused: bool = False
         """Whether the peer was not let in."""
         self.is_turned_away: bool = False
         """Whether it was let in for a moment only, to be told that there is no room."""
+        self.is_asked: bool = False
+        """Whether the peer has asked anything."""
         self.is_reading: bool = True
         self.is_draining: bool = False
         """Whether responders may finish, and new commands are refused."""
@@ -164,29 +193,47 @@ class Link(Generic[S]):
         self.is_violated: bool = False
         """Whether the peer has broken the protocol; what it sends is thrown away."""
         self.lost_cause: BaseException | None = None
-        self.finished: asyncio.Event = asyncio.Event()
+        self.greeting: asyncio.Task[None] | None = None
+        """What the beginning waits for: whether the peer is admitted, or hooks."""
+        self.has_begun: bool = False
+        """Whether the hooks of `on_connect` have run, so that those of `on_disconnect` have to."""
+        self.finishing: asyncio.Task[None] | None = None
+        """What goes on after the end of the transport."""
+        self.is_finished: bool = False
+        """Whether all is over."""
+        self._finished: asyncio.Event | None = None
+        self._descriptors: DescriptorExchange | None = None
+        self._handover: Handover | None = None
         self._number = next(_numbers)
         self._peer = peer
         self._exit_status = exit_status
-        self.limits = limits
         self._drain_timeout = drain_timeout
         self._on_opened = on_opened
         self._on_ended = on_ended
-        self._is_server = is_server
-        self._question: Waiter | None = None
-        self._is_question_due = False
-        self._announcement: Waiter | None = None
+        self._is_opened = False
         self._is_reading_on = False
         self._early = b""
-        self._greeting: asyncio.Task[None] | None = None
-        self._finishing: asyncio.Task[None] | None = None
-        self._is_asked = False
-        self._has_begun = False
         self._is_at_end = False
         self._has_switched = False
         self._drain_timer: asyncio.TimerHandle | None = None
         self._drain_deadline = math.inf
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: list[asyncio.TimerHandle] | None = None
+
+    @property
+    def descriptors(self) -> DescriptorExchange:
+        """Sends and receives those in boxes."""
+        if self._descriptors is None:
+            limit = self.limits.max_unclaimed_descriptors
+            self._descriptors = DescriptorExchange(self.connection, limit)
+            self._descriptors.begin(self.transport, self.writer.flush)
+        return self._descriptors
+
+    @property
+    def handover(self) -> Handover:
+        """Changes what the connection speaks."""
+        if self._handover is None:
+            self._handover = Handover(self)
+        return self._handover
 
     # -- What the transport tells ------------------------------------------------------------
 
@@ -198,40 +245,31 @@ class Link(Generic[S]):
         self.writer = BoxWriter(
             transport, self.loop, self.limits.max_unwritten_bytes, self.limits.max_box_bytes
         )
+        self._is_opened = True
         self.calls.begin(self.writer)
         self.responses.begin(self.writer)
-        self.descriptors.begin(transport, self.writer.flush)
         verdict = self._on_opened is None or self._on_opened(self.connection)
         if not isinstance(verdict, bool):
             self.is_reading = False
             transport.pause_reading()
-            self._greeting = self.loop.create_task(self._await_verdict(verdict))
+            self.greeting = self.loop.create_task(await_verdict(self, verdict))
         elif not self.is_shut:
-            self._decided(is_admitted=verdict)
-
-    async def _await_verdict(self, verdict: Awaitable[bool]) -> None:
-        is_admitted = False
-        AMBIENT_DEADLINE.set(None)  # of a responder that has connected; it isn't the connection's
-        try:
-            is_admitted = await verdict
-        finally:
-            if not self.is_shut:
-                self._decided(is_admitted=is_admitted)
+            self.decided(is_admitted=verdict)
 
     def turn_away(self, reason: str) -> None:
         """Don't begin: refuse what is asked for a moment, and close."""
         self.is_turned_away = True
         self.responses.refusal = BUSY, reason
-        self._timers.append(self.loop.call_later(_TURNED_AWAY_TIMEOUT, self._shut))
+        self.call_later(_TURNED_AWAY_TIMEOUT, self._shut)
 
-    def _decided(self, *, is_admitted: bool) -> None:
+    def decided(self, *, is_admitted: bool) -> None:
         """Begin, if the peer is admitted."""
         if not is_admitted:
             self.is_refused = True
             self._shut()
             return
         self.is_admitted = True
-        self._regulate_reading()
+        self.regulate_reading()
         if not self.is_turned_away:
             self._begin()
         if self._early:
@@ -246,13 +284,13 @@ class Link(Generic[S]):
             self.lost_cause = error
             self._shut()
             return
-        self._ask_capabilities()
+        self.extensions.begin()
         self.watchdog.begin()
         if not self.router.connect_hooks():
-            self._has_begun = True
+            self.has_begun = True
         else:
             self.responses.hold()
-            self._greeting = self.loop.create_task(self._greet())
+            self.greeting = self.loop.create_task(greet(self))
 
     def received(self, data: bytes) -> None:
         """The peer's next bytes are here."""
@@ -265,12 +303,12 @@ class Link(Generic[S]):
             return
         violation = None
         try:
-            boxes = self.reader.feed(data, self.handover.until, ASKS_PER_TURN)
+            boxes = self.reader.feed(data, self._until, ASKS_PER_TURN)
         except ProtocolViolationError as error:
             boxes, violation = list(error.boxes), error
         is_stopped = self.reader.is_stopped
         if is_stopped and self.is_reading:
-            self._regulate_reading()
+            self.regulate_reading()
         receive = self.dialogue.receive
         try:
             for box in boxes:
@@ -278,7 +316,7 @@ class Link(Generic[S]):
                     return
                 event = receive(box)
                 if type(event) is Asked:
-                    self._is_asked = True
+                    self.is_asked = True
                     if is_stopped and box is boxes[-1]:
                         self.handover.begin(event)
                         if self.is_shut:
@@ -292,14 +330,21 @@ class Link(Generic[S]):
         if violation is not None:
             self.violated(violation)
         if self.reader.has_more or self.writer.is_full or self.responses.is_full_or_behind:
-            self._regulate_reading()
-        if self.descriptors.is_waiting and not self.reader.has_more:
-            self.descriptors.close_excess()
+            self.regulate_reading()
+        if self._descriptors is not None and not self.reader.has_more:
+            self._descriptors.close_excess()
+
+    @property
+    def _until(self) -> Callable[[Box], bool] | None:
+        """What the reader is to ask of each box, if one may come that it has to stop behind."""
+        if self._handover is None and not self.router.has_transitions:
+            return None
+        return self.handover.until
 
     def writing_paused(self) -> None:
         """The transport has no room."""
         self.writer.pause()
-        self._regulate_reading()
+        self.regulate_reading()
 
     def writing_resumed(self) -> None:
         """The transport has room again."""
@@ -307,13 +352,13 @@ class Link(Generic[S]):
         self._release()
 
     def _release(self) -> None:
-        if self._greeting is None or self._greeting.done():
+        if self.greeting is None or self.greeting.done():
             self.responses.release()
-        self._regulate_reading()
+        self.regulate_reading()
 
     def ended(self, error: BaseException | None) -> None:
         """The transport is closed."""
-        if self._finishing is not None:
+        if self.finishing is not None:
             return
         self._is_at_end = True
         while self.reader.has_more and not (self.is_shut or self.is_violated):
@@ -324,32 +369,16 @@ class Link(Generic[S]):
         self.is_shut = self.is_draining = True
         self.calls.end()  # before the writer forgets which of them were never sent
         self.writer.discard()
-        self.descriptors.close()
-        for timer in self._timers:
+        if self._descriptors is not None:
+            self._descriptors.close()
+        for timer in self._timers or ():
             timer.cancel()
         self.responses.close()
         self.responses.cancel(unheard_only=True)
         self._stop_in(self._drain_timeout)
-        self._finishing = self.loop.create_task(self._finish())
+        self.finishing = self.loop.create_task(finish(self))
 
     # -- Beginning and ending ----------------------------------------------------------------
-
-    async def _greet(self) -> None:
-        """Run the hooks of `on_connect`, then what was asked meanwhile."""
-        self._has_begun = True
-        AMBIENT_DEADLINE.set(None)  # as in `_await_verdict`
-        try:
-            for hook in self.router.connect_hooks():
-                await hook(self.connection)
-        except BaseException as error:
-            if not self.is_shut:
-                log(ERROR, "hook_failed", self.connection, "an on_connect hook failed", error=error)
-            self.lost_cause = self.lost_cause or error
-            self.close(0)
-            if not isinstance(error, Exception):
-                raise
-        self.responses.release()
-        self._regulate_reading()
 
     def close(self, drain_timeout: float | None) -> None:
         """Begin to close; see `Connection.close`."""
@@ -358,23 +387,11 @@ class Link(Generic[S]):
                 return
             drain_timeout = self._drain_timeout
         if not self.is_draining and drain_timeout > 0:
-            self._announce_closing()
+            self.extensions.announce_closing()
         self.is_draining = True
         self.responses.close()
         self.check_drained()
         self._stop_in(drain_timeout)
-
-    async def greeted(self) -> None:
-        """Wait until the hooks of `on_connect` are done.
-
-        Raises:
-            ConnectionLostError: one of them failed, or the connection went meanwhile.
-        """
-        if self._greeting is not None:
-            await asyncio.wait([self._greeting])
-        if self.is_shut:
-            await self.finished.wait()
-            raise self.lost("connect")
 
     def violated(self, violation: ProtocolViolationError) -> None:
         """The peer has broken the protocol: what it sends can't be read any more."""
@@ -399,7 +416,12 @@ class Link(Generic[S]):
     @property
     def _is_busy(self) -> bool:
         """Whether something goes on that closing waits for."""
-        return bool(self.responses.running or self.handover.asking or self._announcement)
+        return bool(self.responses.running or self.extensions.is_announcing or self._is_changing)
+
+    @property
+    def _is_changing(self) -> bool:
+        """Whether this side has asked for a change of protocol."""
+        return self._handover is not None and self._handover.asking > 0
 
     def _stop_in(self, seconds: float) -> None:
         """Bound the time of what still goes on, unless it has less already."""
@@ -416,8 +438,8 @@ class Link(Generic[S]):
 
     def _stop(self) -> None:
         self.responses.cancel()
-        self._announcement = None
-        if self.handover.asking:
+        self.extensions.forget_announcement()
+        if self._is_changing:
             self._shut()
         self.check_drained()
 
@@ -433,10 +455,10 @@ class Link(Generic[S]):
             transport.abort()
             return
         # A peer that doesn't read would keep what is left waiting for ever.
-        self._timers.append(self.loop.call_later(_FLUSH_TIMEOUT, transport.abort))
+        self.call_later(_FLUSH_TIMEOUT, transport.abort)
         if self.writer.is_locked:
             transport.close()  # AMP is not what the peer reads now
-        elif self._is_asked and transport.can_write_eof():
+        elif self.is_asked and transport.can_write_eof():
             # The system resets a socket that is closed with bytes unread, and what was on its way
             # is lost with it. So read on, and close when the peer has taken the answers.
             with contextlib.suppress(OSError):  # the peer has reset it
@@ -445,86 +467,42 @@ class Link(Generic[S]):
                 self.is_reading = True
                 transport.resume_reading()
             seconds = _TURNED_AWAY_TIMEOUT if self.is_turned_away else _LINGER_TIMEOUT
-            self._timers.append(self.loop.call_later(seconds, transport.close))
-        elif self._is_asked and self.is_encrypted:
+            self.call_later(seconds, transport.close)
+        elif self.is_asked and self.is_encrypted:
             # TLS has no half of a stream to end, and asyncio's forgets what it holds when data
             # comes in after its close. So give the peer the time to take the answers.
-            self._timers.append(self.loop.call_later(_TLS_LINGER_TIMEOUT, transport.close))
+            self.call_later(_TLS_LINGER_TIMEOUT, transport.close)
         else:
             transport.close()
 
-    async def _finish(self) -> None:
-        """Wait for what goes on after the end of the transport."""
-        try:
-            if self._greeting is not None:
-                self._greeting.cancel()
-                await asyncio.wait([self._greeting])
-            await self.responses.wait()
-            if self._has_begun:
-                await self._part()
-        finally:
-            if self._drain_timer is not None:
-                self._drain_timer.cancel()
-            self.finished.set()
-            if self._on_ended is not None:
-                self._on_ended(self.connection)
+    def call_later(self, seconds: float, callback: Callable[..., object], *arguments: Any) -> None:
+        """Call something later, unless the transport is closed by then."""
+        if self._timers is None:
+            self._timers = []
+        self._timers.append(self.loop.call_later(seconds, callback, *arguments))
 
-    async def _part(self) -> None:
-        AMBIENT_DEADLINE.set(None)  # as in `_await_verdict`
-        for hook in self.router.disconnect_hooks():
-            try:
-                await hook(self.connection)
-            except Exception as error:
-                told = "an on_disconnect hook failed"
-                log(ERROR, "hook_failed", self.connection, told, error=error)
+    def has_finished(self) -> None:
+        """All is over."""
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+        self.is_finished = True
+        if self._finished is not None:
+            self._finished.set()
+        if self._on_ended is not None:
+            self._on_ended(self.connection)
 
-    # -- Extensions --------------------------------------------------------------------------
-
-    def _ask_capabilities(self) -> None:
-        """The side that connected asks, as the first thing, which extensions the peer has."""
-        if self._is_server or not self.extensions.is_enabled:
-            return
-        if self.is_encrypted and not self._is_question_due:
-            # A server that refuses this side's certificate says so after the handshake, and who
-            # writes before he has read that learns of a broken pipe instead.
-            self._is_question_due = True
-            return
-        self._is_question_due = False
-        self._question = self.calls.ask_aside(
-            Capabilities(features=list(FEATURES)), CAPABILITIES_TAG
-        )
-        self._question.add_done_callback(self._capabilities_answered)
-
-    def _capabilities_answered(self, question: Waiter) -> None:
-        answer = question.result()
-        if question is self._question and isinstance(answer, dict):
-            self.extensions.answered(answer)
-
-    def _given_up(self, tag: bytes) -> None:
-        self.responses.cancel_ask(tag)
-
-    def _refused(self) -> None:
-        self.calls.refused()
-
-    def _announce_closing(self) -> None:
-        """Have the peer ask nothing more, and say so behind the last thing that it has asked."""
-        may_be_asked = self._is_server or self._is_asked
-        if not (self.extensions.has_closing and may_be_asked) or self.is_violated:
-            return
-        self._announcement = self.calls.ask_aside(Closing())
-        self._announcement.add_done_callback(self._closing_answered)
-        self._timers.append(
-            self.loop.call_later(_CLOSING_TIMEOUT, self._closing_answered, self._announcement)
-        )
-
-    def _closing_answered(self, announcement: Waiter) -> None:
-        if announcement is self._announcement:
-            self._announcement = None
-            self.check_drained()
+    @property
+    def finished(self) -> asyncio.Event:
+        """What is set when all is over."""
+        if self._finished is None:
+            self._finished = asyncio.Event()
+            if self.is_finished:
+                self._finished.set()
+        return self._finished
 
     # -- Odds and ends -----------------------------------------------------------------------
 
-    def _regulate_reading(self) -> None:
+    def regulate_reading(self) -> None:
         """Stop reading from a peer that asks and doesn't take its answers; go on when it does."""
         if self.is_violated or self.is_shut or self._is_at_end or not self.is_admitted:
             return  # what comes is thrown away, or waits
@@ -556,15 +534,16 @@ class Link(Generic[S]):
         self._is_reading_on = False
         self.received(b"")
         if not self.is_reading:
-            self._regulate_reading()
+            self.regulate_reading()
 
-    def _asks(self) -> None:
-        if self._is_question_due:
-            self._ask_capabilities()
+    def asks(self) -> None:
+        """Something was asked, and the answer is waited for."""
+        if self.extensions.is_question_due:
+            self.extensions.ask()
         if self.responses.is_behind:
             self.responses.check_held()
         if not (self.is_reading or self._is_reading_on):
-            self._regulate_reading()
+            self.regulate_reading()
 
     def read_on(self) -> None:
         """What follows the box behind which the reader stopped is AMP."""
@@ -580,11 +559,11 @@ class Link(Generic[S]):
         if self.is_shut:
             transport.close()
             return
-        self.descriptors.begin(transport, self.writer.flush)
+        if self._descriptors is not None:
+            self._descriptors.begin(transport, self.writer.flush)
         self.reader.resume()
         self.is_reading = True
-        self.extensions.forget()
-        self._ask_capabilities()
+        self.extensions.begin_again()
         self.writer.unlock(transport)
         self.received(b"")  # what came with the last piece of the handshake
         self._release()
@@ -613,8 +592,8 @@ class Link(Generic[S]):
             strays=self.dialogue.strays,
             violations=int(self.is_violated),
             bytes_received=self.reader.offset,
-            bytes_sent=self.writer.sent_bytes if hasattr(self, "writer") else 0,
-            connections=int(self.has_joined and not self.finished.is_set()),
+            bytes_sent=self.writer.sent_bytes if self._is_opened else 0,
+            connections=int(self.has_joined and not self.is_finished),
             connections_turned_away=int(self.is_turned_away or self.is_refused),
         )
 
@@ -633,12 +612,18 @@ class Link(Generic[S]):
         """Whether it speaks TLS."""
         return self.transport.get_extra_info("ssl_object") is not None
 
-    def _reply(self, data: bytes) -> None:
+    def refused(self, asked: Asked) -> None:
+        """An ask was answered with an error: if it was for a change of protocol, there is none."""
+        if self._handover is not None and asked is self._handover.asked:
+            self._handover.refused()
+
+    def reply(self, data: bytes) -> None:
+        """Write an answer."""
         if self.is_shut:
             return
         self.writer.write_answer(data, is_last=not self.dialogue.unanswered)
         if self.writer.is_choked:
-            self._regulate_reading()
+            self.regulate_reading()
 
     def lost(self, what: str | None = None) -> ConnectionLostError:
         """Make the error of the loss, or of something that can't be done any more."""
@@ -652,39 +637,9 @@ class Link(Generic[S]):
         if isinstance(self.lost_cause, ProcessEndedError):  # it says itself who has ended
             told = str(self.lost_cause)
         error = ConnectionLostError(told if what is None else f"{what}: {told}")
-        error.exit_status = self._exit_status()
+        error.exit_status = None if self._exit_status is None else self._exit_status()
         error.__cause__ = self.lost_cause
         return error
-
-
-class LinkProtocol(asyncio.Protocol):
-    """Passes on to a connection what asyncio tells its protocol.
-
-    Args:
-        connection: the connection.
-    """
-
-    def __init__(self, connection: Connection[Any]) -> None:
-        self.link: Link[Any] = connection._link
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.link.opened(cast("asyncio.Transport", transport))
-
-    def data_received(self, data: bytes) -> None:
-        self.link.received(data)
-
-    def descriptors_received(self, descriptors: list[int]) -> None:
-        """Take over descriptors, which came before the bytes that are received next."""
-        self.link.descriptors.received(descriptors)
-
-    def pause_writing(self) -> None:
-        self.link.writing_paused()
-
-    def resume_writing(self) -> None:
-        self.link.writing_resumed()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.link.ended(exc)
 
 
 def _end_of_stream(reader: BoxReader) -> Exception | None:

@@ -37,6 +37,8 @@ class Closable(Protocol):
 class ClosedAtEnd(ABC):
     """A base of what `async with` closes, and waits for until it is closed."""
 
+    __slots__ = ()
+
     @abstractmethod
     def close(self) -> None:
         """Begin to close."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, TypedDict
 
-from typed_amp.limits import Limits
+from typed_amp.limits import DEFAULT_LIMITS, Limits
 
 __all__ = [
     "DRAIN_TIMEOUT",
@@ -82,4 +82,4 @@ def handshake_timeout(ssl: object, options: ConnectionOptions) -> float | None:
 
 def limits_of(options: ConnectionOptions) -> Limits:
     """Give the limits that were said, or those that hold without."""
-    return options.get("limits") or Limits()
+    return options.get("limits") or DEFAULT_LIMITS

@@ -15,10 +15,11 @@ from typing_extensions import TypeVar, Unpack
 
 from typed_amp.child_process import ChildProcess
 from typed_amp.connection import Connection
-from typed_amp.link import LinkProtocol
+from typed_amp.lifetime import greeted
 from typed_amp.opening import Opening
 from typed_amp.options import check_options
 from typed_amp.pipe_transport import join_pipes
+from typed_amp.protocol import LinkProtocol
 
 if TYPE_CHECKING:
     import os
@@ -189,7 +190,7 @@ def connect_process(
             raise
         child.wait_for_users = connection.wait_closed
         try:
-            await connection._link.greeted()
+            await greeted(connection._link)
         except BaseException:
             connection.close(drain_timeout=0)
             await child.end_now()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Generic
 
@@ -27,28 +26,26 @@ from typed_amp.box import (
     encode_pairs,
     printable,
 )
+from typed_amp.built_in import BUILT_IN
 from typed_amp.calls import too_long_box
-from typed_amp.deadlines import AMBIENT_DEADLINE, decode_deadline
+from typed_amp.deadlines import decode_deadline
 from typed_amp.descriptors import close_descriptors
 from typed_amp.details import ERROR_DETAILS, encode_details
 from typed_amp.errors import DecodeError, NotAllowedError
-from typed_amp.extensions import BUILT_IN
 from typed_amp.log import LOGGER, log
+from typed_amp.responding import start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
+    from typed_amp.budget import Budget
     from typed_amp.connection import Connection
-    from typed_amp.descriptor_exchange import DescriptorExchange
-    from typed_amp.dialogue import Asked, Dialogue
-    from typed_amp.extensions import Extensions
+    from typed_amp.dialogue import Asked
     from typed_amp.handover import Handover
-    from typed_amp.limits import Limits
-    from typed_amp.router import Responder, Router
+    from typed_amp.link import Link
+    from typed_amp.router import Responder
     from typed_amp.signature import Signature
     from typed_amp.writer import BoxWriter
 
-__all__ = ["ASKS_PER_TURN", "Budget", "Responses"]
+__all__ = ["ASKS_PER_TURN", "Responses"]
 
 S = TypeVar("S", default=None)
 
@@ -67,68 +64,61 @@ class Responses(Generic[S]):
     """Runs the responders of one connection, each as a task of its own.
 
     Args:
-        connection: given to responders that want it.
-        router: says who answers what.
-        dialogue: says what is written.
-        descriptors: sends and receives those in boxes.
-        handover: takes over when a responder has agreed to a change of protocol.
-        extensions: carries out the built-in commands.
-        limits: how long an answer may be, how many responders run, how much waits for them.
-        budget: shared by all connections of a server.
-        reply: writes an answer.
-        on_room: called when there is room for more commands again.
-        on_idle: called when the last responder is done.
-        on_fatal: called when one failed with an error that is to end the connection.
+        link: the inside of the connection.
+        budget: shared by all connections of a server; None where there is none.
     """
 
-    def __init__(
-        self,
-        connection: Connection[S],
-        router: Router[S],
-        dialogue: Dialogue[Any],
-        *,
-        descriptors: DescriptorExchange,
-        handover: Handover,
-        extensions: Extensions,
-        limits: Limits,
-        budget: Budget,
-        reply: Callable[[bytes], None],
-        on_room: Callable[[], None],
-        on_idle: Callable[[], None],
-        on_fatal: Callable[[BaseException], None],
-    ) -> None:
-        self._connection = connection
-        self._router = router
-        self._dialogue = dialogue
-        self._descriptors = descriptors
-        self._handover = handover
-        self._extensions = extensions
-        self._limits = limits
-        self._max_requests = limits.max_requests
+    __slots__ = (
+        "_budget",
+        "_by_tag",
+        "_dialogue",
+        "_doomed",
+        "_has_declined_untold",
+        "_held",
+        "_held_bytes",
+        "_is_cancelling",
+        "_is_going_on",
+        "_is_holding",
+        "_link",
+        "_max_requests",
+        "_router",
+        "_tasks",
+        "_unbegun",
+        "_warned",
+        "_writer",
+        "connection",
+        "loop",
+        "refusal",
+        "taken",
+    )
+
+    def __init__(self, link: Link[S], budget: Budget | None) -> None:
+        self._link = link
+        self.connection: Connection[S] = link.connection
+        self.loop: asyncio.AbstractEventLoop = link.loop
+        self._router = link.router
+        self._dialogue = link.dialogue
+        self._max_requests = link.limits.max_requests
         self._budget = budget
-        self._reply = reply
-        self._on_room = on_room
-        self._on_idle = on_idle
-        self._on_fatal = on_fatal
         self._tasks: dict[Asked, asyncio.Task[None] | None] = {}
         """The responders that run; None instead of a task that has not been made yet."""
-        self._unbegun: list[Asked] = []
+        self._unbegun: list[Asked] | None = None
         """Those whose tasks may not have had their first step."""
-        self._doomed: set[Asked] = set()
+        self._doomed: set[Asked] | None = None
         """Those to be cancelled as soon as their first step is over."""
         self._by_tag: dict[bytes, Asked] | None = None
         """Those that wait or run, once the peer has given up one of them."""
-        self._held: deque[Asked] = deque()
+        self._held: deque[Asked] | None = None
+        """The asks that wait, if there are any."""
         self._held_bytes = 0
         self._is_holding = False
         self._is_going_on = False
         self.taken: int = 0
         """How many commands came, built-in ones left out."""
         self._is_cancelling = False
-        self._warned: set[str] = set()
+        self._warned: set[str] | None = None
         self._has_declined_untold = False
         """Whether an ask was refused whose caller wants no answer."""
-        self._loop = asyncio.get_running_loop()
         self._writer: BoxWriter
         self.refusal: tuple[bytes, str] | None = None
         """With which code and why what is asked from now on is refused, if it is."""
@@ -184,24 +174,26 @@ class Responses(Generic[S]):
             most -= 1
             asked = self._held.popleft()
             self._held_bytes -= _size(asked)
+            if not self._held:
+                self._held = None
             self._take_now(asked)
 
     def _go_on_soon(self) -> None:
         if not self._is_going_on:
             self._is_going_on = True
-            self._loop.call_soon(self._go_on)
+            self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._is_going_on = False
         self._take_held()
-        self._on_room()
+        self._link.regulate_reading()
 
     def check_held(self) -> None:
         """Take up what waits if what it waits for waits for it.
 
         A hook may wait for an answer that the peer keeps back until it may speak another protocol.
         """
-        if self._held and self._handover.is_waited_for(self._held[-1]):
+        if self._held and self.handover.is_waited_for(self._held[-1]):
             self.release()
             self._is_holding = True
 
@@ -211,48 +203,52 @@ class Responses(Generic[S]):
             self._take_built_in(asked)
             return
         self.taken += 1
-        if self._extensions.has_deadlines and DEADLINE in asked.box:
+        if self._link.extensions.has_deadlines and DEADLINE in asked.box:
             seconds = decode_deadline(asked.box[DEADLINE])
-            asked.deadline = None if seconds is None else self._loop.time() + seconds
+            asked.deadline = None if seconds is None else self.loop.time() + seconds
         if (
             self._is_holding or self._held or len(self._tasks) >= self._max_requests
-        ) and not self._handover.goes_first(asked):
+        ) and not self.handover.goes_first(asked):
             self._hold(asked)
             return
         self._take_now(asked)
 
     def _hold(self, asked: Asked) -> None:
         size = _size(asked)
-        if self._dialogue.expected and self._held_bytes + size > self._limits.max_held_bytes:
+        if self._dialogue.expected and self._held_bytes + size > self._link.limits.max_held_bytes:
             # What this side waits for comes behind it, so it can't be left unread.
             self._busy(asked, "max_held_bytes", "too much waits to be carried out")
             return
         self._note_tag(asked)
+        if self._held is None:
+            self._held = deque()
         self._held.append(asked)
         self._held_bytes += size
         self.check_held()
 
     def _busy(self, asked: Asked, limit: str, reason: str) -> None:
+        if self._warned is None:
+            self._warned = set()
         if limit not in self._warned:
             self._warned.add(limit)
             told = "commands are refused with BUSY: %s"
-            log(logging.WARNING, "busy", self._connection, told, limit, limit=limit)
+            log(logging.WARNING, "busy", self.connection, told, limit, limit=limit)
         self._refuse(asked, BUSY, f"{reason}; it was not carried out, try again later")
 
     def _take_built_in(self, asked: Asked) -> None:
-        if not self._extensions.is_enabled:
+        if not self._link.extensions.is_enabled:
             # No fallback is to pass on what is said about this connection.
             self._decline_unhandled(asked)
             return
         signature = BUILT_IN[asked.name]
         try:
-            answer = self._extensions.carry_out(signature.arguments.decode(asked.box))
+            answer = self._link.extensions.carry_out(signature.arguments.decode(asked.box))
         except DecodeError as error:
             self._refuse(asked, INVALID_ARGUMENTS, str(error))
             return
         data = signature.encode_answer(answer, self._dialogue.answer_head(asked))
         if self._dialogue.answered(asked):
-            self._reply(data)
+            self._link.reply(data)
 
     def _take_now(self, asked: Asked) -> None:
         if self.refusal is not None:
@@ -261,7 +257,7 @@ class Responses(Generic[S]):
         if asked.verdict is not None:
             self._give_verdict(asked)
             return
-        if asked.deadline is not None and asked.deadline <= self._loop.time():
+        if asked.deadline is not None and asked.deadline <= self.loop.time():
             asked.verdict = TIMEOUT
             self._give_verdict(asked)
             return
@@ -274,41 +270,44 @@ class Responses(Generic[S]):
         signature = responder.signature
         try:
             if signature.has_attachments:
-                command, asked.attachments = self._descriptors.decode(
+                command, asked.attachments = self._link.descriptors.decode(
                     signature.arguments, asked.box, is_latest=not self._held
                 )
             else:
                 command = signature.arguments.decode(asked.box)
         except DecodeError as error:
             fields = b""
-            if self._extensions.has_details:
+            if self._link.extensions.has_details:
                 fields = encode_pairs({ERROR_DETAILS: encode_details(error.errors)})
             self._decline(asked, INVALID_ARGUMENTS, str(error), fields)
             return
-        if self._budget.is_used_up:
-            close_descriptors(asked.attachments)
-            self._busy(asked, "max_total_requests", "the server has as much to do as it may")
-            return
-        self._budget.in_use += 1
+        budget = self._budget
+        if budget is not None:
+            if budget.is_used_up:
+                close_descriptors(asked.attachments)
+                self._busy(asked, "max_total_requests", "the server has as much to do as it may")
+                return
+            budget.in_use += 1
         if self._by_tag is not None:
             self._note_tag(asked)
         self._tasks[asked] = None
         if asked.deadline is not None:
-            asked.timer = self._loop.call_at(asked.deadline, self._expire, asked)
-        task = _start_task(self._loop, self._respond(responder, command, asked), signature.title)
+            asked.timer = self.loop.call_at(asked.deadline, self._expire, asked)
+        task = start(self, responder, command, asked)
         if asked in self._tasks:
             self._tasks[asked] = task
-            if asked in self._doomed:
+            if self._doomed is not None and asked in self._doomed:
                 task.cancel()
             if not asked.is_begun:
+                if self._unbegun is None:
+                    self._unbegun = []
+                    self.loop.call_soon(self._check_begun)
                 self._unbegun.append(asked)
-                if len(self._unbegun) == 1:
-                    self._loop.call_soon(self._check_begun)
 
     def _is_let_pass(self, responder: Responder, asked: Asked) -> bool:
         try:
             for guard in responder.guards:
-                guard.check(self._connection, asked.name)
+                guard.check(self.connection, asked.name)
         except NotAllowedError as error:
             self._refuse(asked, NOT_ALLOWED, error.description)
         except Exception as error:
@@ -328,7 +327,9 @@ class Responses(Generic[S]):
         """Cancel the responder of an ask that the peer has given up, if it waits or runs."""
         if self._by_tag is None:
             self._by_tag = {
-                asked.tag: asked for asked in [*self._tasks, *self._held] if asked.tag is not None
+                asked.tag: asked
+                for asked in [*self._tasks, *(self._held or ())]
+                if asked.tag is not None
             }
         asked = self._by_tag.get(tag)
         if asked is not None:
@@ -354,8 +355,10 @@ class Responses(Generic[S]):
 
     def _cancel(self, asked: Asked) -> None:
         task = self._tasks[asked]
-        if task is None:
-            self._doomed.add(asked)  # it is in its first step, further up this very stack
+        if task is None:  # it is in its first step, further up this very stack
+            if self._doomed is None:
+                self._doomed = set()
+            self._doomed.add(asked)
         else:
             task.cancel()
 
@@ -384,73 +387,71 @@ class Responses(Generic[S]):
             if asked in self._tasks:
                 self._cancel(asked)
         if doomed:
-            self._loop.call_soon(self._cancel_in_turns, doomed)
+            self.loop.call_soon(self._cancel_in_turns, doomed)
 
-    async def wait(self) -> None:
-        """Wait until no responder runs."""
-        while self._tasks:
-            await asyncio.wait([task for task in self._tasks.values() if task is not None])
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The responders that run."""
+        return [task for task in self._tasks.values() if task is not None]
 
-    async def _respond(self, responder: Responder, command: Any, asked: Asked) -> None:
-        asked.is_begun = True
-        if AMBIENT_DEADLINE.get() is not asked.deadline:
-            AMBIENT_DEADLINE.set(asked.deadline)
+    @property
+    def handover(self) -> Handover:
+        """What takes over when a responder has agreed to a change of protocol."""
+        return self._link.handover
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether so much waits for the peer that no answer is to be written now."""
+        return self._writer.is_overfull
+
+    def room(self) -> asyncio.Future[None]:
+        """Give what is done when that may have changed."""
+        return self._writer.room()
+
+    def answer(self, responder: Responder, asked: Asked, answer: Any) -> bool:
+        """Answer an ask, with what its responder returned.
+
+        Returns:
+            Whether the responder isn't `done` yet: it is to `Handover.accept` its answer.
+        """
         signature = responder.signature
-        try:
-            if responder.takes_connection:
-                answer = await responder.function(command, self._connection)
-            else:
-                answer = await responder.function(command)
-            if not signature.is_plain:
-                self._handover.check_state(answer)
-            elif self._writer.is_overfull:
-                # What it was made from waits, instead of its bytes, until the peer has read others.
-                await self._writer.wait_for_less()
-        except BaseException as error:
-            self._fail(responder, asked, error)
-            self._done(asked)
-            if not isinstance(error, Exception):
-                raise
-            return
         try:
             head = self._dialogue.answer_head(asked)
             if signature.is_plain:
                 data = signature.encode_answer(answer, head)
             else:
                 data = self._encode_special(signature, answer, head)
-            if len(data) > self._limits.max_box_bytes:
+            if len(data) > self._link.limits.max_box_bytes:
                 title = f"the answer to {signature.title}"
-                raise too_long_box(title, len(data), self._limits.max_box_bytes)
+                raise too_long_box(title, len(data), self._link.limits.max_box_bytes)
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
             self._log_failure(asked, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
         else:
             if self._dialogue.answered(asked):
-                self._reply(data)
+                self._link.reply(data)
                 if signature.transition is not None:
-                    try:
-                        await self._handover.accept(answer)
-                    finally:
-                        self._done(asked)
-                    return
-        self._done(asked)
+                    return True
+        self.done(asked)
+        return False
 
     def _encode_special(self, signature: Signature[Any, Any], answer: Any, head: bytes) -> bytes:
         if not signature.answer_has_attachments:
             data = signature.encode_answer(answer, head)
-            self._handover.check_answer(answer)
+            self.handover.check_answer(answer)
             return data
         plan = signature.answer
         assert plan is not None
         try:
-            if not head or self._connection.is_closed:  # nobody gets it, nor what is attached to it
+            if not head or self.connection.is_closed:  # nobody gets it, nor what is attached to it
                 return signature.encode_answer(answer, head, lambda _: 0)
-            return self._descriptors.encode(signature.encode_answer, answer, head)
+            return self._link.descriptors.encode(signature.encode_answer, answer, head)
         finally:
             close_descriptors(plan.descriptors_in(answer))
 
-    def _fail(self, responder: Responder, asked: Asked, error: BaseException) -> None:
+    def failed(self, responder: Responder, asked: Asked, error: BaseException) -> None:
+        """Answer an ask whose responder has failed, or was cancelled."""
         declared = responder.signature.declared(error)
         if declared is None and isinstance(error, NotAllowedError) and not error.is_received:
             self._refuse(asked, NOT_ALLOWED, error.description)
@@ -468,7 +469,7 @@ class Responses(Generic[S]):
         else:
             self._refuse(asked, declared.code, description, fields)
         if declared.is_fatal:
-            self._on_fatal(error)
+            self._link.fail(error)
 
     def _decline_unhandled(self, asked: Asked) -> None:
         # As Twisted words it, but for the b of its bytes.
@@ -497,10 +498,9 @@ class Responses(Generic[S]):
             self._log(logging.DEBUG, "refused", told, asked, *names, code=names[2])
         data = self._dialogue.error(asked, code, description, fields)
         if data is not None:
-            self._reply(data)
+            self._link.reply(data)
         self._forget_tag(asked)
-        if asked is self._handover.asked:
-            self._handover.refused()
+        self._link.refused(asked)
 
     def _fail_undeclared(self, asked: Asked, error: BaseException) -> None:
         is_ended = self._is_cancelling or asked.verdict is not None
@@ -530,55 +530,40 @@ class Responses(Generic[S]):
         **attributes: str,
     ) -> None:
         attributes["command"] = _name(asked)
-        log(level, event, self._connection, told, *arguments, error=error, **attributes)
+        log(level, event, self.connection, told, *arguments, error=error, **attributes)
 
     def _check_begun(self) -> None:
         """Answer for responders that were cancelled before their first step: they never run."""
         waiting: list[Asked] = []
-        for asked in self._unbegun:
+        for asked in self._unbegun or ():
             if asked.is_begun:
                 continue
             task = self._tasks[asked]
             if task is not None and task.done():
                 close_descriptors(asked.attachments)
                 self._fail_undeclared(asked, asyncio.CancelledError())
-                self._done(asked)
+                self.done(asked)
             else:
                 waiting.append(asked)
-        self._unbegun = waiting
+        self._unbegun = waiting or None
         if waiting:
-            self._loop.call_soon(self._check_begun)
+            self.loop.call_soon(self._check_begun)
 
-    def _done(self, asked: Asked) -> None:
+    def done(self, asked: Asked) -> None:
+        """A responder is done, and its ask answered."""
         del self._tasks[asked]
-        self._budget.in_use -= 1
+        if self._budget is not None:
+            self._budget.in_use -= 1
         if asked.timer is not None:
             asked.timer.cancel()
-        if self._doomed:
+        if self._doomed is not None:
             self._doomed.discard(asked)
         if self._by_tag is not None:
             self._forget_tag(asked)
         if self._held or len(self._tasks) == self._max_requests - 1:
             self._go_on_soon()
         if not self._tasks:
-            self._on_idle()
-
-
-class Budget:
-    """How many responders may run on several connections together.
-
-    Args:
-        most: how many.
-    """
-
-    def __init__(self, most: int = sys.maxsize) -> None:
-        self.most: int = most
-        self.in_use: int = 0
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether no further one may run."""
-        return self.in_use >= self.most
+            self._link.check_drained()
 
 
 _SHOWN_BYTES: Final = 200
@@ -599,18 +584,3 @@ def _name(asked: Asked) -> str:
 def _size(asked: Asked) -> int:
     """Estimate what a box takes in memory: what is in it, and the objects around that."""
     return 500 + sum(100 + len(key) + len(value) for key, value in asked.box.items())
-
-
-if sys.version_info >= (3, 12):
-
-    def _start_task(
-        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], name: str
-    ) -> asyncio.Task[None]:
-        # A responder that never has to wait is done without a turn of the event loop.
-        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
-else:
-
-    def _start_task(
-        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], name: str
-    ) -> asyncio.Task[None]:
-        return asyncio.Task(coroutine, loop=loop, name=name)

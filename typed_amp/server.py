@@ -19,14 +19,14 @@ from typing_extensions import TypeVar, Unpack
 from typed_amp.acceptor import MAX_HANDSHAKES, Acceptor
 from typed_amp.addresses import address_of, shown
 from typed_amp.admission import Admission
+from typed_amp.budget import Budget
 from typed_amp.connection import Connection
 from typed_amp.counters import Counters
-from typed_amp.link import LinkProtocol
 from typed_amp.listening import listen_tcp, listen_unix
 from typed_amp.occupancy import MAX_CONNECTIONS, MAX_TOTAL_REQUESTS, Occupancy
 from typed_amp.opening import ClosedAtEnd, Opening
 from typed_amp.options import check_options, handshake_timeout, limits_of
-from typed_amp.responses import Budget
+from typed_amp.protocol import LinkProtocol
 
 if TYPE_CHECKING:
     import os

@@ -17,10 +17,11 @@ from typing_extensions import TypeVar, Unpack
 
 from typed_amp.connection import Connection
 from typed_amp.descriptors import close_descriptors
-from typed_amp.link import LinkProtocol
+from typed_amp.lifetime import greeted
 from typed_amp.opening import Opening
 from typed_amp.options import check_options
 from typed_amp.pipe_transport import join_pipes
+from typed_amp.protocol import LinkProtocol
 
 if TYPE_CHECKING:
     from typed_amp.options import ConnectionOptions
@@ -125,7 +126,7 @@ async def _open(
     else:
         await join_pipes(protocol, read_fd, write_fd)
     try:
-        await connection._link.greeted()
+        await greeted(connection._link)
     except BaseException:
         connection.close(drain_timeout=0)
         raise

@@ -15,8 +15,9 @@ from typing_extensions import TypeVar, Unpack
 
 from typed_amp.connection import Connection
 from typed_amp.descriptors import close_descriptors
-from typed_amp.link import LinkProtocol
+from typed_amp.lifetime import greeted
 from typed_amp.options import check_options
+from typed_amp.protocol import LinkProtocol
 from typed_amp.tls import feed_protocol
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ async def _connection_pair(
     for transport, peer in zip(transports, reversed(transports), strict=True):
         transport.join(peer)
     async with client, server:
-        await client._link.greeted()
-        await server._link.greeted()
+        await greeted(client._link)
+        await greeted(server._link)
         yield client, server
 
 

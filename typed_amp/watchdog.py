@@ -12,16 +12,16 @@ import termios
 from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.built_in import Ping
 from typed_amp.errors import ProtocolViolationError
-from typed_amp.extensions import Ping
 from typed_amp.log import log
 
 if TYPE_CHECKING:
     import asyncio
 
-    from typed_amp.calls import Waiter
     from typed_amp.limits import Limits
     from typed_amp.link import Link
+    from typed_amp.waiting import Waiter
 
 __all__ = ["Watchdog"]
 
@@ -40,6 +40,23 @@ class Watchdog:
         limits: how long a box may take, and a connection stay idle.
         keepalive: seconds of silence after which the peer is asked whether it is there.
     """
+
+    __slots__ = (
+        "_active_at",
+        "_activity",
+        "_box_offset",
+        "_box_since",
+        "_heard",
+        "_heard_at",
+        "_keepalive",
+        "_limits",
+        "_link",
+        "_looked_at",
+        "_period",
+        "_ping",
+        "_pinged_at",
+        "_timer",
+    )
 
     def __init__(self, link: Link[Any], limits: Limits, keepalive: float | None) -> None:
         self._link = link

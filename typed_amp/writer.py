@@ -33,6 +33,22 @@ class BoxWriter:
         max_box_bytes: how long a box may be.
     """
 
+    __slots__ = (
+        "_boxes",
+        "_flood_bytes",
+        "_flushed_bytes",
+        "_held",
+        "_is_encrypted",
+        "_loop",
+        "_max_unwritten_bytes",
+        "_rooms",
+        "_size",
+        "_transport",
+        "is_choked",
+        "is_full",
+        "is_locked",
+    )
+
     def __init__(
         self,
         transport: asyncio.WriteTransport,
@@ -58,7 +74,7 @@ class BoxWriter:
         self.is_locked: bool = False
         """Whether nothing may be written for now; see `lock`."""
         self._flushed_bytes = 0
-        self._rooms: list[asyncio.Future[None]] = []
+        self._rooms: list[asyncio.Future[None]] | None = None
 
     @property
     def unwritten_bytes(self) -> int:
@@ -156,20 +172,13 @@ class BoxWriter:
                 if not self._transport.is_closing():  # asyncio's would log each write that is lost
                     self._transport.write(data)
 
-    async def wait_for_room(self) -> None:
-        """Wait until the transport isn't full any more, or is gone."""
-        if self.is_full:
-            await self._woken()
-
-    async def wait_for_less(self) -> None:
-        """Wait until it isn't overfull any more, or the connection is gone."""
-        while self.is_overfull:
-            await self._woken()
-
-    async def _woken(self) -> None:
-        room = self._loop.create_future()
+    def room(self) -> asyncio.Future[None]:
+        """Give what is done when the transport has room again, or the connection is gone."""
+        room: asyncio.Future[None] = self._loop.create_future()
+        if self._rooms is None:
+            self._rooms = []
         self._rooms.append(room)
-        await room
+        return room
 
     def pause(self) -> None:
         """The transport is full."""
@@ -216,7 +225,7 @@ class BoxWriter:
         self._wake()
 
     def _wake(self) -> None:
-        rooms, self._rooms = self._rooms, []
-        for room in rooms:
+        rooms, self._rooms = self._rooms, None
+        for room in rooms or ():
             if not room.done():
                 room.set_result(None)
