@@ -24,7 +24,16 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 __all__ = ["COMPILED_MODULES", "CompilingHook"]
 
-COMPILED_MODULES = ("box", "dialogue", "elements")
+COMPILED_MODULES = (
+    "box",
+    "calls",
+    "dialogue",
+    "elements",
+    "extensions",
+    "link",
+    "responses",
+    "writer",
+)
 """Those for which it pays, measured one by one.
 
 None with coroutines: mypyc's pass an exception on in a way that Python 3.12 and later warn of, and

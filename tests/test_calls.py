@@ -46,10 +46,10 @@ async def test_a_turn_that_is_given_up() -> None:
         calls = await fill(connection, Echo(data=LARGE))
         turn = asyncio.create_task(connection._link.calls.turn("anything"))
         await settled()
-        held = len(connection._link.writer._held)
+        held = len(connection._link.writer.held())
         turn.cancel()
         await asyncio.wait([turn])
-        assert len(connection._link.writer._held) == held - 1
+        assert len(connection._link.writer.held()) == held - 1
         assert not connection._link.calls._untold
         for call in calls:
             call.cancel()

@@ -70,7 +70,7 @@ async def test_call_whose_answer_is_here_already() -> None:
 async def test_call_that_waits_its_turn_is_never_sent(command: Any) -> None:
     async with raw_server_of() as (connection, peer):
         tasks: list[asyncio.Task[Any]] = []
-        while not connection._link.writer._held:
+        while not connection._link.writer.held():
             tasks.append(asyncio.create_task(connection.call(Echo(data=LARGE))))
             await settled(3)
         pending = connection._link.dialogue.pending
@@ -78,7 +78,7 @@ async def test_call_that_waits_its_turn_is_never_sent(command: Any) -> None:
         await settled()
         await cancel(call)
         assert connection._link.dialogue.pending == pending
-        assert len(connection._link.writer._held) == 1
+        assert len(connection._link.writer.held()) == 1
         assert not connection._link.calls._untold
         last = asyncio.create_task(connection.call(Repeat(text="last")))
         names: list[bytes] = []

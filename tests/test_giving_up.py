@@ -396,7 +396,7 @@ async def play(script: list[Step], is_met: bool, max_requests: int) -> None:
             link = end._link
             assert (link.dialogue.pending, link.dialogue.unanswered) == (0, 0)
             assert link.dialogue.strays == 0
-            assert not link.writer._held
+            assert not link.writer.held()
             assert not link.responses._by_tag
         for asked, asking in (listeners, listeners[::-1]):
             tags = asked.tags(b"_ask")

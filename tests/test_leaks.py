@@ -212,7 +212,7 @@ async def test_calls_on_one_connection() -> None:
 async def test_calls_that_waited_their_turn() -> None:
     async with raw_server_of() as (connection, peer):
         tasks: list[asyncio.Task[Any]] = []
-        while len(connection._link.writer._held) < 5:
+        while len(connection._link.writer.held()) < 5:
             command: Any = Log(line=bytes(60_000)) if len(tasks) % 2 else Echo(data=bytes(60_000))
             tasks.append(asyncio.create_task(connection.call(command)))
             await settled(3)
@@ -221,7 +221,7 @@ async def test_calls_that_waited_their_turn() -> None:
             if b"_ask" in box:
                 await peer.send({b"_answer": box[b"_ask"], b"data": b""})
         await asyncio.wait(tasks)
-        assert not connection._link.writer._held
+        assert not connection._link.writer.held()
         assert not connection._link.calls._untold
         assert connection._link.dialogue.pending == 0
 

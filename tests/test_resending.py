@@ -400,7 +400,7 @@ def deaf_listener() -> Iterator[socket.socket]:
 
 
 def held_back(connection: Connection[Any] | None) -> int:
-    return 0 if connection is None else len(connection._link.writer._held)
+    return 0 if connection is None else len(connection._link.writer.held())
 
 
 async def test_calls_that_were_never_sent_go_elsewhere_whatever_they_do() -> None:

@@ -30,7 +30,7 @@ def unsent(connection: Connection[Any]) -> int:
 async def fill(connection: Connection[Any], command: Any) -> list[asyncio.Task[Any]]:
     """Call until calls are held back, and a few times more; nobody reads at the other end."""
     tasks: list[asyncio.Task[Any]] = []
-    while len(connection._link.writer._held) < 5:
+    while len(connection._link.writer.held()) < 5:
         tasks.append(asyncio.create_task(connection.call(command)))
         await settled(3)
     return tasks
@@ -54,7 +54,7 @@ async def test_calls_wait_while_the_peer_does_not_read(command: Any) -> None:
         # Nothing more was written: what waits is the callers' own.
         assert unsent(connection) <= 2 * HIGH_WATER + len(LARGE)
         await stop(tasks)
-        assert not connection._link.writer._held
+        assert not connection._link.writer.held()
 
 
 async def test_calls_that_waited_go_on_in_their_order() -> None:
@@ -95,7 +95,7 @@ async def test_no_answer_commands_in_a_tight_loop_wait() -> None:
                 sent += 1
 
         task = asyncio.create_task(flood())
-        await until(lambda: connection._link.writer._held)
+        await until(lambda: connection._link.writer.held())
         stopped_at = sent
         await settled()
         assert sent == stopped_at

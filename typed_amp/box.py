@@ -262,7 +262,7 @@ class BoxReader:
         self._is_segmented = segmented
         self._key: bytes | None = None
         """With segments: the key whose value is not complete yet."""
-        self._segments: list[bytes] = []
+        self._segments: list[bytes] | None = [] if segmented else None
         """With segments: those of its value that are there."""
 
     @property
@@ -455,6 +455,8 @@ class BoxReader:
         # A key is an item, and so is each segment of its value: lengths with bytes behind them.
         box = self._box
         key = self._key
+        segments = self._segments
+        assert segments is not None
         end = len(data)
         origin = self._read_bytes - position
         start = self._box_offset - origin
@@ -502,7 +504,7 @@ class BoxReader:
             if key is None:
                 key = item
                 continue
-            self._segments.append(item)
+            segments.append(item)
             if length == MAX_VALUE_LENGTH:
                 continue
             if key in box:
@@ -513,8 +515,8 @@ class BoxReader:
                 raise self._violated(
                     f"a box of more than {max_keys:,} keys (Limits.max_keys)", origin + start, boxes
                 )
-            box[key] = b"".join(self._segments)
-            self._segments.clear()
+            box[key] = b"".join(segments)
+            segments.clear()
             key = None
         if position < end and len(boxes) == most and not self.is_stopped:
             self._ahead, self._ahead_from = data, position
@@ -529,5 +531,5 @@ class BoxReader:
     def _violated(self, reason: str, offset: int, boxes: list[Box]) -> ProtocolViolationError:
         self._violation = ProtocolViolationError(reason, offset)
         self._box = {}
-        self._segments = []
+        self._segments = None
         return ProtocolViolationError(reason, offset, boxes)

@@ -111,17 +111,15 @@ class Dialogue(Generic[W]):
         strays: how many answers came to asks that were never made, or were answered before. They
             are counted and ignored, where Twisted drops the connection.
         unanswered: how many of the peer's asks await an answer now.
-        errors_received: how many of our asks were answered with an error, by its code.
-        errors_given: how many of the peer's were.
     """
 
     __slots__ = (
         "_abandoned",
         "_asides",
         "_asks_made",
+        "_errors_given",
+        "_errors_received",
         "_pending",
-        "errors_given",
-        "errors_received",
         "late",
         "strays",
         "unanswered",
@@ -131,13 +129,23 @@ class Dialogue(Generic[W]):
         self.late: int = 0
         self.strays: int = 0
         self.unanswered: int = 0
-        self.errors_received: dict[str, int] = {}
-        self.errors_given: dict[str, int] = {}
+        self._errors_received: dict[str, int] | None = None
+        self._errors_given: dict[str, int] | None = None
         self._asks_made = 0
         self._abandoned = 0
         self._pending: dict[bytes, W] = {}
         self._asides: set[bytes] | None = None
         """The tags of what is asked aside, if anything is."""
+
+    @property
+    def errors_received(self) -> dict[str, int]:
+        """How many of our asks were answered with an error, by its code."""
+        return self._errors_received or {}
+
+    @property
+    def errors_given(self) -> dict[str, int]:
+        """How many of the peer's were."""
+        return self._errors_given or {}
 
     @property
     def pending(self) -> int:
@@ -193,7 +201,9 @@ class Dialogue(Generic[W]):
         elif ERROR in box:
             tag = box[ERROR]
             if tag in self._pending and not (self._asides and tag in self._asides):
-                count_code(self.errors_received, printable(box.get(ERROR_CODE, b"")[:100]))
+                if self._errors_received is None:
+                    self._errors_received = {}
+                count_code(self._errors_received, printable(box.get(ERROR_CODE, b"")[:100]))
         elif COMMAND in box:
             asked = Asked(box[COMMAND], box.get(ASK), box)
             if asked.tag is not None:
@@ -250,7 +260,9 @@ class Dialogue(Generic[W]):
         Returns:
             The box to write; None if nothing may be written.
         """
-        count_code(self.errors_given, printable(code[:100]))
+        if self._errors_given is None:
+            self._errors_given = {}
+        count_code(self._errors_given, printable(code[:100]))
         if not self.answered(asked):
             return None
         assert asked.tag is not None

@@ -66,7 +66,8 @@ class BoxWriter:
         self._flood_bytes = max_unwritten_bytes + 2 * (max_box_bytes + HIGH_WATER)
         self._boxes: list[bytes] = []
         self._size = 0
-        self._held: dict[object, tuple[bytes, Callable[[], None] | None]] = {}
+        self._held: dict[object, tuple[bytes, Callable[[], None] | None]] | None = None
+        """The asks that wait until there is room, if there are any."""
         self.is_full: bool = False
         """Whether the transport has no room."""
         self.is_choked: bool = False
@@ -147,6 +148,8 @@ class BoxWriter:
             Whether it was taken now.
         """
         if self.is_full or self._held or self.is_locked:
+            if self._held is None:
+                self._held = {}
             self._held[key] = box, on_written
             return False
         self.write(box, is_last=is_last)
@@ -154,11 +157,11 @@ class BoxWriter:
 
     def withdraw(self, key: object) -> bool:
         """Forget a box that is held back. False: it is not; it was taken."""
-        return self._held.pop(key, None) is not None
+        return self._held is not None and self._held.pop(key, None) is not None
 
     def held(self) -> list[object]:
         """Give the keys of the boxes that are held back."""
-        return list(self._held)
+        return list(self._held or ())
 
     def flush(self) -> None:
         """Hand all that was taken to the transport."""
@@ -221,7 +224,7 @@ class BoxWriter:
         """The connection is gone: forget everything."""
         self._boxes.clear()
         self._size = 0
-        self._held.clear()
+        self._held = None
         self._wake()
 
     def _wake(self) -> None:
