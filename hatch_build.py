@@ -29,6 +29,7 @@ COMPILED_MODULES = (
     "calls",
     "dialogue",
     "elements",
+    "expiries",
     "extensions",
     "link",
     "responses",

@@ -12,7 +12,7 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "budget", "counters", "details", "limits"],
+    ["backoff", "budget", "counters", "details", "expiries", "limits"],
     ["errors"],
     [
         "box",
@@ -59,6 +59,7 @@ PURE = [
         "dialogue",
         "elements",
         "errors",
+        "expiries",
         "large",
         "limits",
     )

@@ -10,11 +10,12 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from typed_amp.box import CLOSING, DEADLINE, ERROR, encode_pairs
+from typed_amp.box import CLOSING, DEADLINE, ERROR
 from typed_amp.built_in import Cancel
 from typed_amp.deadlines import encode_deadline, time_for
 from typed_amp.descriptors import close_descriptors
 from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError, TooLongError
+from typed_amp.expiries import Expiries
 from typed_amp.waiting import Attached, Waiter, resolve, wait, wait_aside
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from typed_amp.box import Box
     from typed_amp.command import Command
     from typed_amp.dialogue import Answered
+    from typed_amp.expiries import Expiry
     from typed_amp.link import Link
     from typed_amp.writer import BoxWriter
 
 __all__ = ["Calls", "too_long_box"]
 
 _CANCEL: Final = Cancel.__amp_signature__()
+
+_DEADLINE_KEY: Final = b"\0%c%b" % (len(DEADLINE), DEADLINE)
 
 
 class Calls:
@@ -44,6 +48,7 @@ class Calls:
         "_decoders",
         "_dialogue",
         "_ended",
+        "_expiries",
         "_link",
         "_loop",
         "_max_box_bytes",
@@ -65,6 +70,8 @@ class Calls:
         """Those that want no answer, and wait for the transport."""
         self._decoders: dict[Waiter, Callable[[Box], Attached | Exception]] | None = None
         """Of those whose answer is more than its box."""
+        self._expiries: Expiries | None = None
+        """Of those that don't wait for ever, once there are any."""
         self.made: int = 0
         """How many there were."""
         self.is_ended: bool = False
@@ -282,6 +289,8 @@ class Calls:
             lost = ConnectionLostError()  # `wait` has it say why
             lost.was_sent = not self._writer.withdraw(waiter)
             resolve(waiter, lost)
+        if self._expiries is not None:
+            self._expiries.clear()
 
     @property
     def ended(self) -> asyncio.Event:
@@ -300,11 +309,19 @@ class Calls:
             raise too_long_box(title, len(data), self._max_box_bytes)
         return data
 
-    def expire_in(self, seconds: float, waiter: Waiter, title: str) -> asyncio.TimerHandle:
-        """Have a call fail when its time is over."""
-        return self._loop.call_later(seconds, self._expire, waiter, title, seconds)
+    def expire_in(self, seconds: float, waiter: Waiter, title: str) -> Expiry:
+        """Have a call fail when its time is over, unless `over` is told of it before."""
+        if self._expiries is None:
+            self._expiries = Expiries(self._loop, self._expire)
+        return self._expiries.add(self._loop.time() + seconds, (waiter, title, seconds))
 
-    def _expire(self, waiter: Waiter, title: str, seconds: float) -> None:
+    def over(self, expiry: Expiry) -> None:
+        """The call is over, whatever became of it."""
+        if self._expiries is not None:
+            self._expiries.remove(expiry)
+
+    def _expire(self, call: tuple[Waiter, str, float]) -> None:
+        waiter, title, seconds = call
         resolve(waiter, self.timed_out(title, seconds))
 
     def lost(self, title: str, *, was_sent: bool) -> ConnectionLostError:
@@ -359,7 +376,8 @@ class Calls:
     def _ask_head(self, tag: bytes, head: bytes, seconds: float | None) -> bytes:
         if seconds is None or not self._link.extensions.has_deadlines:
             return _ask_head(tag, head)
-        return _ask_head(tag, encode_pairs({DEADLINE: encode_deadline(seconds)}) + head)
+        deadline = encode_deadline(seconds)
+        return _ask_head(tag, b"%b\0%c%b%b" % (_DEADLINE_KEY, len(deadline), deadline, head))
 
 
 def too_long_box(what: str, length: int, limit: int) -> TooLongError:

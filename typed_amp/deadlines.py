@@ -58,7 +58,10 @@ def time_for(own: float | None, default: float | None) -> float | None:
 
 def encode_deadline(seconds: float) -> bytes:
     """Write the time that is left: whole milliseconds, rounded up."""
-    return b"%d" % math.ceil(min(max(0.0, seconds) * 1_000, _MOST_MILLISECONDS))
+    milliseconds = seconds * 1_000
+    if not 0 < milliseconds < _MOST_MILLISECONDS:
+        milliseconds = _MOST_MILLISECONDS if milliseconds > 0 else 0
+    return b"%d" % math.ceil(milliseconds)
 
 
 def decode_deadline(data: bytes) -> float | None:

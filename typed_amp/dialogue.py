@@ -10,7 +10,7 @@ thing with a transport in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from typed_amp.box import (
     ANSWER,
@@ -31,22 +31,15 @@ from typed_amp.errors import ProtocolViolationError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from typed_amp.expiries import Expiry
+
 __all__ = [
     "Answered",
     "Asked",
     "Dialogue",
-    "Timer",
 ]
 
 W = TypeVar("W")
-
-
-class Timer(Protocol):
-    """What an event loop gives for something that it is to call later."""
-
-    def cancel(self) -> None:
-        """Don't call it."""
-        ...
 
 
 class Asked:
@@ -60,7 +53,7 @@ class Asked:
         is_begun: for the owner of the dialogue: whether a responder runs for it.
         attachments: likewise: what came with it, and must be closed if no responder runs.
         deadline: likewise: until when somebody waits for the answer.
-        timer: likewise: what ends its responder then.
+        expiry: likewise: what ends its responder then.
         verdict: likewise: with which code it is refused when its responder is cancelled.
     """
 
@@ -68,11 +61,11 @@ class Asked:
         "attachments",
         "box",
         "deadline",
+        "expiry",
         "is_answered",
         "is_begun",
         "name",
         "tag",
-        "timer",
         "verdict",
     )
 
@@ -84,7 +77,7 @@ class Asked:
         self.is_begun: bool = False
         self.attachments: Sequence[int] = ()
         self.deadline: float | None = None
-        self.timer: Timer | None = None
+        self.expiry: Expiry | None = None
         self.verdict: bytes | None = None
 
 

@@ -485,6 +485,7 @@ class Link(Generic[S]):
         """All is over."""
         if self._drain_timer is not None:
             self._drain_timer.cancel()
+        self.responses.end()
         self.is_finished = True
         if self._finished is not None:
             self._finished.set()

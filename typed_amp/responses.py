@@ -32,6 +32,7 @@ from typed_amp.deadlines import decode_deadline
 from typed_amp.descriptors import close_descriptors
 from typed_amp.details import ERROR_DETAILS, encode_details
 from typed_amp.errors import DecodeError, NotAllowedError
+from typed_amp.expiries import Expiries
 from typed_amp.log import LOGGER, log
 from typed_amp.responding import start
 
@@ -73,6 +74,7 @@ class Responses(Generic[S]):
         "_by_tag",
         "_dialogue",
         "_doomed",
+        "_expiries",
         "_has_declined_untold",
         "_held",
         "_held_bytes",
@@ -104,6 +106,8 @@ class Responses(Generic[S]):
         """The responders that run; None instead of a task that has not been made yet."""
         self._unbegun: list[Asked] | None = None
         """Those whose tasks may not have had their first step."""
+        self._expiries: Expiries | None = None
+        """Of responders whose callers don't wait for ever, once there are any."""
         self._doomed: set[Asked] | None = None
         """Those to be cancelled as soon as their first step is over."""
         self._by_tag: dict[bytes, Asked] | None = None
@@ -292,7 +296,9 @@ class Responses(Generic[S]):
             self._note_tag(asked)
         self._tasks[asked] = None
         if asked.deadline is not None:
-            asked.timer = self.loop.call_at(asked.deadline, self._expire, asked)
+            if self._expiries is None:
+                self._expiries = Expiries(self.loop, self._expire)
+            asked.expiry = self._expiries.add(asked.deadline, asked)
         task = start(self, responder, command, asked)
         if asked in self._tasks:
             self._tasks[asked] = task
@@ -549,13 +555,18 @@ class Responses(Generic[S]):
         if waiting:
             self.loop.call_soon(self._check_begun)
 
+    def end(self) -> None:
+        """Nothing runs any more, and nothing will."""
+        if self._expiries is not None:
+            self._expiries.clear()
+
     def done(self, asked: Asked) -> None:
         """A responder is done, and its ask answered."""
         del self._tasks[asked]
         if self._budget is not None:
             self._budget.in_use -= 1
-        if asked.timer is not None:
-            asked.timer.cancel()
+        if asked.expiry is not None and self._expiries is not None:
+            self._expiries.remove(asked.expiry)
         if self._doomed is not None:
             self._doomed.discard(asked)
         if self._by_tag is not None:

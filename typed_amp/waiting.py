@@ -60,9 +60,9 @@ async def wait(
     Raises:
         Exception: why there is no answer.
     """
-    timer = None
+    expiry = None
     if seconds is not None:
-        timer = calls.expire_in(seconds, waiter, title)
+        expiry = calls.expire_in(seconds, waiter, title)
     try:
         result = await waiter
     except BaseException:
@@ -73,8 +73,8 @@ async def wait(
                 close_descriptors(result.descriptors)
         raise
     finally:
-        if timer is not None:
-            timer.cancel()
+        if expiry is not None:
+            calls.over(expiry)
     if not isinstance(result, Exception):
         return result
     calls.give_up(waiter, tag)
