@@ -75,6 +75,9 @@ class Server(ClosedAtEnd, Generic[S, A]):
         self._connections: set[Connection[S]] = set()
         self._ended_counters = Counters()
         self._occupancy = Occupancy(self, self._connections, max_connections)
+        # The same two for all: each connection has them, and there may be very many.
+        self._on_opened = self._opened
+        self._on_ended = self._ended
         self._max_handshakes = max_handshakes
         self._context = ssl
         self._acceptor: Acceptor
@@ -148,8 +151,8 @@ class Server(ClosedAtEnd, Generic[S, A]):
         connection: Connection[S] = Connection(
             self._router,
             is_server=True,
-            on_opened=self._opened,
-            on_ended=self._ended,
+            on_opened=self._on_opened,
+            on_ended=self._on_ended,
             budget=self._budget,
             **self._options,
         )

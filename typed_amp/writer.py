@@ -64,7 +64,8 @@ class BoxWriter:
         # What may be written by two sides that wait for each other: asks until the transport is
         # full, answers until it is overfull, and the box that makes it so, each.
         self._flood_bytes = max_unwritten_bytes + 2 * (max_box_bytes + HIGH_WATER)
-        self._boxes: list[bytes] = []
+        self._boxes: list[bytes] | None = None
+        """What was taken in this turn, if anything was."""
         self._size = 0
         self._held: dict[object, tuple[bytes, Callable[[], None] | None]] | None = None
         """The asks that wait until there is room, if there are any."""
@@ -121,8 +122,10 @@ class BoxWriter:
                 learns of a broken pipe instead.
         """
         is_last = is_last and not self._is_encrypted
-        if not (self._boxes or is_last):
-            self._loop.call_soon(self.flush)
+        if self._boxes is None:
+            self._boxes = []
+            if not is_last:
+                self._loop.call_soon(self.flush)
         self._boxes.append(box)
         self._size += len(box)
         if is_last or self._size > HIGH_WATER:
@@ -165,8 +168,9 @@ class BoxWriter:
 
     def flush(self) -> None:
         """Hand all that was taken to the transport."""
-        if self._boxes and not self.is_locked:
-            boxes, self._boxes = self._boxes, []
+        boxes = self._boxes
+        if boxes is not None and not self.is_locked:
+            self._boxes = None
             if self._size < len(boxes) * _LARGE_BOX:
                 boxes = [b"".join(boxes)]
             self._flushed_bytes += self._size
@@ -222,7 +226,7 @@ class BoxWriter:
 
     def discard(self) -> None:
         """The connection is gone: forget everything."""
-        self._boxes.clear()
+        self._boxes = None
         self._size = 0
         self._held = None
         self._wake()
