@@ -116,10 +116,23 @@ async def test_flush_writes_at_once_and_nothing_twice(line: Line) -> None:
 async def test_many_boxes_do_not_wait_for_the_turn_to_end(line: Line) -> None:
     line.writer.write(b"first")
     line.writer.write(bytes(HIGH_WATER))
-    assert [len(piece) for piece in line.transport.pieces] == [HIGH_WATER + 5]
+    written = len(line.transport.pieces)
+    assert b"".join(line.transport.pieces) == b"first" + bytes(HIGH_WATER)
     line.writer.write(b"last")
     await next_turn()
-    assert line.transport.pieces[1:] == [b"last"]
+    assert line.transport.pieces[written:] == [b"last"]
+
+
+async def test_short_boxes_are_joined_and_long_ones_are_not_copied(line: Line) -> None:
+    for _ in range(3):
+        line.writer.write(b"short")
+    await next_turn()
+    assert line.transport.pieces == [b"short" * 3]
+    long = [bytes([number]) * 30_000 for number in range(2)]
+    for box in long:
+        line.writer.write(box)
+    await next_turn()
+    assert all(piece is box for piece, box in zip(line.transport.pieces[1:], long, strict=True))
 
 
 async def test_asks_and_answers_keep_their_order(line: Line) -> None:
