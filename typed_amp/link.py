@@ -177,6 +177,7 @@ class Link(Generic[S]):
         self._is_question_due = False
         self._announcement: Waiter | None = None
         self._is_reading_on = False
+        self._is_resting = False
         self._early = b""
         self._greeting: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
@@ -292,6 +293,8 @@ class Link(Generic[S]):
         if violation is not None:
             self.violated(violation)
         if self.reader.has_more or self.writer.is_full or self.responses.is_full_or_behind:
+            # uvloop reads megabytes in one turn. What waits for the writer is to see it write.
+            self._is_resting = bool(data) and self.responses.is_behind
             self._regulate_reading()
         if self.descriptors.is_waiting and not self.reader.has_more:
             self.descriptors.close_excess()
@@ -540,7 +543,7 @@ class Link(Generic[S]):
             should_read = not (is_choked or self.responses.is_full) and (
                 self.responses.held_bytes <= self.limits.max_held_bytes
             )
-        if should_read and self.reader.has_more:
+        if should_read and (self.reader.has_more or self._is_resting):
             should_read = False
             if not self._is_reading_on:
                 self._is_reading_on = True
@@ -553,7 +556,7 @@ class Link(Generic[S]):
 
     def _read_more(self) -> None:
         """Look at what came and was too much for one turn."""
-        self._is_reading_on = False
+        self._is_reading_on = self._is_resting = False
         self.received(b"")
         if not self.is_reading:
             self._regulate_reading()
