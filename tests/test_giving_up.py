@@ -104,23 +104,28 @@ async def test_a_second_reason_does_not_cancel_what_cleans_up(second: str) -> No
 
 
 async def test_what_waits_for_its_turn_is_never_begun() -> None:
-    gate = Gate()
+    gate, other = Gate(), Gate()
     limits = Limits(max_requests=1)
-    async with joined(gate.router, limits=limits) as (client, server):
+    async with joined(gate.router, other.router, limits=limits) as (client, server):
         await until(lambda: knows_all(client) and knows_all(server))
+        asking = asyncio.create_task(server.call(Wait()))  # for which it reads on
+        await other.holds(1)
         first = asyncio.create_task(client.call(Wait(key=1)))
         await gate.holds(1)
         second = asyncio.create_task(client.call(Wait(key=2)))
         third = asyncio.create_task(client.call(Wait(key=3)))
         await settled()
         await cancel(second)
+        await settled()
         gate.waiting[1].set_result("")
         await first
-        await until(lambda: 3 in gate.waiting)
+        await until(lambda: len(gate.waiting) > 1)
         assert 2 not in gate.waiting
         gate.waiting[3].set_result("")
         await third
         await until(lambda: client._link.dialogue.late == 1)
+        other.waiting[0].set_result("")
+        await asking
 
 
 async def test_nothing_is_kept_of_what_was_given_up() -> None:

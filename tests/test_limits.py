@@ -21,6 +21,7 @@ from tests.peers import (
 )
 from typed_amp import Command, Connection, Limits, connect, serve
 from typed_amp.box import encode_box
+from typed_amp.responses import ASKS_PER_TURN
 from typed_amp.writer import HIGH_WATER
 
 MAX_BOX_BYTES = 61_000
@@ -67,15 +68,32 @@ async def test_what_this_side_waits_for_gets_through_and_the_rest_is_busy(log: L
 
 
 async def test_answers_that_are_not_read_wait_as_what_they_are_made_from() -> None:
+    gate = Gate()
+    limits = Limits(max_unwritten_bytes=200_000)
+    async with raw_client_of(gate.router, limits=limits) as (peer, connection):
+        await peer.send(*[ask(key) for key in range(300)])
+        await gate.holds(300)
+        text = "x" * 60_000
+        for future in gate.waiting.values():
+            future.set_result(text)
+        await until(lambda: connection._link.writer.is_overfull)
+        await settled()
+        assert connection._link.writer.unwritten_bytes < 2 * 200_000
+        for key in range(300):
+            assert (await peer.receive())[b"_answer"] == b"%d" % key
+
+
+async def test_asks_of_a_peer_that_does_not_read_its_answers_wait() -> None:
     limits = Limits(max_unwritten_bytes=200_000)
     async with raw_client_of(example_router(), limits=limits) as (peer, connection):
         asks = [
             {b"_ask": b"%d" % key, b"_command": b"Make", b"size": b"60000"} for key in range(300)
         ]
         sending = asyncio.create_task(peer.send(*asks))
-        await until(lambda: connection._link.writer.is_overfull)
+        await until(lambda: connection._link.writer.is_choked)
         await settled()
         assert connection._link.writer.unwritten_bytes < 4 * 200_000
+        assert connection.counters.requests_in_flight <= ASKS_PER_TURN
         for key in range(300):
             assert (await peer.receive())[b"_answer"] == b"%d" % key
         await sending

@@ -103,6 +103,7 @@ class Link(Generic[S]):
         "_is_ending",
         "_is_opened",
         "_is_reading_on",
+        "_is_resting",
         "_number",
         "_on_ended",
         "_on_opened",
@@ -212,6 +213,7 @@ class Link(Generic[S]):
         self._on_ended = on_ended
         self._is_opened = False
         self._is_reading_on = False
+        self._is_resting = False
         self._early = b""
         self._is_at_end = False
         self._has_switched = False
@@ -330,6 +332,8 @@ class Link(Generic[S]):
         if violation is not None:
             self.violated(violation)
         if self.reader.has_more or self.writer.is_full or self.responses.is_full_or_behind:
+            # uvloop reads megabytes in one turn. What waits for the writer is to see it write.
+            self._is_resting = bool(data) and self.responses.is_behind
             self.regulate_reading()
         if self._descriptors is not None and not self.reader.has_more:
             self._descriptors.close_excess()
@@ -519,7 +523,7 @@ class Link(Generic[S]):
             should_read = not (is_choked or self.responses.is_full) and (
                 self.responses.held_bytes <= self.limits.max_held_bytes
             )
-        if should_read and self.reader.has_more:
+        if should_read and (self.reader.has_more or self._is_resting):
             should_read = False
             if not self._is_reading_on:
                 self._is_reading_on = True
@@ -532,7 +536,7 @@ class Link(Generic[S]):
 
     def _read_more(self) -> None:
         """Look at what came and was too much for one turn."""
-        self._is_reading_on = False
+        self._is_reading_on = self._is_resting = False
         self.received(b"")
         if not self.is_reading:
             self.regulate_reading()
