@@ -1,9 +1,10 @@
 """Calls per second and latency beside other ways to call, client and server in two processes.
 
 All take turns in one run, so that a machine's moods meet all of them alike: typed_amp; Twisted's
-AMP; gRPC by grpcio's asyncio API and by grpclib; FastAPI, called by aiohttp; rpyc; and a bare
-asyncio.Protocol that moves the same bytes and does nothing else, which is what is left of the time
-when a library costs nothing. Each checks what comes in, on both sides. Quote the ratios.
+AMP; gRPC by grpcio's asyncio API and by grpclib; FastAPI, called by aiohttp; and rpyc. Each checks
+what comes in, on both sides. Beside them, a bare asyncio.Protocol with the same bytes: `bare` makes
+calls with them, a future each, and is what is left of the time when a library costs nothing;
+`bare-bytes` only moves them, which is the ceiling of the transport. Quote the ratios.
 
 Without options: repeat("abc", 3) over TCP with 1 and 100 calls in flight on both loops, and the
 other works on asyncio's. Any of the options that choose takes the place of that choice, and what is

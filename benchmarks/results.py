@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from benchmarks.race import Event, Outcome
 
-RIVALS = ("twisted", "grpc.aio", "fastapi", "bare")
+RIVALS = ("twisted", "grpc.aio", "fastapi", "bare", "bare-bytes")
 """Whose rates others' are divided by."""
 
 HEAD = [

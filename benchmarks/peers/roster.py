@@ -42,4 +42,5 @@ PEERS = {
     ),
     "rpyc": Peer("benchmarks.peers.rpyc_threads", ("rpyc", "pydantic"), "threads"),
     "bare": Peer("benchmarks.peers.bare", ()),
+    "bare-bytes": Peer("benchmarks.peers.bare_bytes", ()),
 }
