@@ -19,6 +19,7 @@ import sys
 import tempfile
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers.roster import LOOPS, PEERS, TRANSPORTS
 from benchmarks.plot import svg
@@ -71,8 +72,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(as_json(outcomes, about), indent=1) + "\n")
     if options.plot:
-        caption = f"Calls per second, Python {about['python']}, {about['processor']}, {bound}"
-        options.plot.write_text(svg(outcomes, caption))
+        options.plot.write_text(svg(outcomes, notes_of(about, bound)))
     if any(outcome.troubles for outcome in outcomes):
         sys.exit("some turns failed: see the last column")
 
@@ -129,6 +129,19 @@ def planned(options: argparse.Namespace, peers: list[str]) -> list[Outcome]:
         for event, loops in events
         for peer in peers
         for loop in (loops if not PEERS[peer].own_loop else [PEERS[peer].own_loop])
+    ]
+
+
+def notes_of(about: dict[str, Any], bound: str) -> list[str]:
+    """Say below the plot what it shows, and what it was measured on."""
+    kind = "compiled" if about["compiled"] else "interpreted"
+    what = (
+        "Calls per second, the median of the rounds, and how many times as many as Twisted's AMP."
+    )
+    spread = "The thin line goes from the slowest round to the fastest."
+    return [
+        f"{what} {spread}",
+        f"typed_amp is {kind}; Python {about['python']}, {about['processor']}, {bound}.",
     ]
 
 

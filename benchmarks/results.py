@@ -17,6 +17,7 @@ from benchmarks.harness import table
 from benchmarks.peers.roster import PEERS
 from benchmarks.race import missing_packages
 from benchmarks.work import WORKS
+from typed_amp import COMPILED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +120,7 @@ def machine(peers: Sequence[str], *, cpus: tuple[int, ...]) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "processor": processor(),
+        "compiled": COMPILED,
         "bound_to": list(cpus),
         "packages": {package: version(package) for package in sorted(packages - absent)},
     }
