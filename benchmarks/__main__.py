@@ -8,7 +8,8 @@ calls with them, a future each, and is what is left of the time when a library c
 
 Without options: repeat("abc", 3) over TCP with 1 and 100 calls in flight on both loops, and the
 other works on asyncio's. Any of the options that choose takes the place of that choice, and what is
-not chosen is then `repeat`, `tcp`, 100 and both loops. `--all` is everything, which takes hours.
+not chosen is then `repeat`, `tcp`, 100 and both loops. `--all` is everything: hours, or twelve
+minutes with `--rounds 1 --seconds 0.2`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from benchmarks.race import (
     processors,
     race,
 )
-from benchmarks.results import as_json, machine, tables
+from benchmarks.results import as_json, machine, missing, tables
 from benchmarks.work import WORKS
 
 IN_FLIGHT = (1, 10, 100, 1_000)
@@ -67,8 +68,10 @@ def main() -> None:
     print("cpu us: processor time of a call, client and server together\n")
     print(tables(outcomes, by_cost=options.by_cost, markdown=options.markdown))
     for peer in options.peers:
-        if missing := missing_packages(peer):
-            print(f"\nnot measured: {peer}, since {', '.join(missing)} is not installed")
+        if absent := missing_packages(peer):
+            print(f"\nnot measured: {peer}, since {', '.join(absent)} is not installed")
+    if told := missing(outcomes):
+        print(f"\n{told}")
     if options.json:
         options.json.write_text(json.dumps(as_json(outcomes, about), indent=1) + "\n")
     if options.plot:

@@ -74,7 +74,7 @@ class Panel:
 
 WHOLE = Panel(MARGIN, WIDTH - 2 * MARGIN)
 HALF = (WIDTH - 3 * MARGIN) / 2
-HALVES = (Panel(MARGIN, HALF, 112, 112), Panel(2 * MARGIN + HALF, HALF, 112, 112))
+HALVES = (Panel(MARGIN, HALF, 128, 104), Panel(2 * MARGIN + HALF, HALF, 128, 104))
 
 
 def svg(outcomes: Sequence[Outcome], notes: Sequence[str]) -> str:
