@@ -138,12 +138,9 @@ def planned(options: argparse.Namespace, peers: list[str]) -> list[Outcome]:
 def notes_of(about: dict[str, Any], bound: str) -> list[str]:
     """Say below the plot what it shows, and what it was measured on."""
     kind = "compiled" if about["compiled"] else "interpreted"
-    what = (
-        "Calls per second, the median of the rounds, and how many times as many as Twisted's AMP."
-    )
-    spread = "The thin line goes from the slowest round to the fastest."
     return [
-        f"{what} {spread}",
+        "Calls per second, the median of the rounds, and how many times as many as Twisted's AMP.",
+        "The thin lines go from the slowest round to the fastest.",
         f"typed_amp is {kind}; Python {about['python']}, {about['processor']}, {bound}.",
     ]
 

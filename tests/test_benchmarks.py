@@ -170,14 +170,12 @@ async def test_features_cost_what_they_do(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind counts the instructions")
 async def test_features_are_counted(tmp_path: Path) -> None:
     await output_of(
-        *("-m", "benchmarks.features", "--instructions", "--only", "base", "each call"),
+        *("-m", "benchmarks.features", "--instructions", "--only", "for each call"),
         *("--json", str(tmp_path / "figures.json")),
         directory=ROOT,
     )
     figures = json.loads((tmp_path / "figures.json").read_text())
-    base = figures["all off: the base"]
-    assert figures["the base once more"] == pytest.approx(base, rel=0.02)
-    assert figures["timeout=60 for each call"] > 1.05 * base  # there is a timer
+    assert 10_000 < figures["all off: the base"] < figures["timeout=60 for each call"]
 
 
 @pytest.mark.parametrize("title", SETUPS)
