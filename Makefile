@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-compiled dist lint types format clean soak fuzz \
-	bench bench-micro bench-instructions bench-scale bench-memory bench-neighbours
+	bench bench-features bench-micro bench-instructions bench-scale bench-memory bench-neighbours
 
 SECONDS ?= 600
 
@@ -48,6 +48,10 @@ format: $(VENV)/installed-dev
 # make bench OPTIONS="--work list --in-flight 1 100 --json build/bench.json"
 bench: $(VENV)/installed-bench
 	@$(BIN)/python -m benchmarks $(OPTIONS)
+
+# make bench-features OPTIONS="--only timeout TLS --instructions"
+bench-features: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.features $(OPTIONS)
 
 # make bench-micro OPTIONS="--work list rows"
 bench-micro: $(VENV)/installed-dev

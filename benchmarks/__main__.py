@@ -1,13 +1,15 @@
 """Calls per second and latency beside other ways to call, client and server in two processes.
 
 All take turns in one run, so that a machine's moods meet all of them alike: typed_amp; Twisted's
-AMP; gRPC by grpcio's asyncio API and by grpclib; FastAPI, called by aiohttp; rpyc; and a bare
-asyncio.Protocol that moves the same bytes and does nothing else, which is what is left of the time
-when a library costs nothing. Each checks what comes in, on both sides. Quote the ratios.
+AMP; gRPC by grpcio's asyncio API and by grpclib; FastAPI, called by aiohttp; and rpyc. Each checks
+what comes in, on both sides. Beside them, a bare asyncio.Protocol with the same bytes: `bare` makes
+calls with them, a future each, and is what is left of the time when a library costs nothing;
+`bare-bytes` only moves them, which is the ceiling of the transport. Quote the ratios.
 
 Without options: repeat("abc", 3) over TCP with 1 and 100 calls in flight on both loops, and the
 other works on asyncio's. Any of the options that choose takes the place of that choice, and what is
-not chosen is then `repeat`, `tcp`, 100 and both loops. `--all` is everything, which takes hours.
+not chosen is then `repeat`, `tcp`, 100 and both loops. `--all` is everything: hours, or twelve
+minutes with `--rounds 1 --seconds 0.2`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import sys
 import tempfile
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers.roster import LOOPS, PEERS, TRANSPORTS
 from benchmarks.plot import svg
@@ -30,7 +33,7 @@ from benchmarks.race import (
     processors,
     race,
 )
-from benchmarks.results import as_json, machine, tables
+from benchmarks.results import as_json, machine, missing, tables
 from benchmarks.work import WORKS
 
 IN_FLIGHT = (1, 10, 100, 1_000)
@@ -65,13 +68,14 @@ def main() -> None:
     print("cpu us: processor time of a call, client and server together\n")
     print(tables(outcomes, by_cost=options.by_cost, markdown=options.markdown))
     for peer in options.peers:
-        if missing := missing_packages(peer):
-            print(f"\nnot measured: {peer}, since {', '.join(missing)} is not installed")
+        if absent := missing_packages(peer):
+            print(f"\nnot measured: {peer}, since {', '.join(absent)} is not installed")
+    if told := missing(outcomes):
+        print(f"\n{told}")
     if options.json:
         options.json.write_text(json.dumps(as_json(outcomes, about), indent=1) + "\n")
     if options.plot:
-        caption = f"Calls per second, Python {about['python']}, {about['processor']}, {bound}"
-        options.plot.write_text(svg(outcomes, caption))
+        options.plot.write_text(svg(outcomes, notes_of(about, bound)))
     if any(outcome.troubles for outcome in outcomes):
         sys.exit("some turns failed: see the last column")
 
@@ -128,6 +132,16 @@ def planned(options: argparse.Namespace, peers: list[str]) -> list[Outcome]:
         for event, loops in events
         for peer in peers
         for loop in (loops if not PEERS[peer].own_loop else [PEERS[peer].own_loop])
+    ]
+
+
+def notes_of(about: dict[str, Any], bound: str) -> list[str]:
+    """Say below the plot what it shows, and what it was measured on."""
+    kind = "compiled" if about["compiled"] else "interpreted"
+    return [
+        "Calls per second, the median of the rounds, and how many times as many as Twisted's AMP.",
+        "The thin lines go from the slowest round to the fastest.",
+        f"typed_amp is {kind}; Python {about['python']}, {about['processor']}, {bound}.",
     ]
 
 

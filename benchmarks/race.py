@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 import trustme
 
 from benchmarks.peers.roster import PEERS
-from benchmarks.peers.turn import Turn
+from benchmarks.peers.turn import UNABLE, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
-PATIENCE = 15.0
-"""Seconds that a turn may take beside its own time, thrice."""
+PATIENCE = 20.0
+"""Seconds that a turn may take beside its own time, thrice; more than a clock's `LONGEST`."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,21 @@ class Figures:
 
 @dataclass
 class Outcome:
-    """What came out for one entry of one event: for each round its figures, or None."""
+    """What came out for one entry of one event.
+
+    Attributes:
+        event: what it was about.
+        entry: who took part.
+        rounds: the figures of each round, or None.
+        troubles: what went wrong in those without figures.
+        inability: why the peer can't do this at all, if it can't.
+    """
 
     event: Event
     entry: Entry
     rounds: list[Figures | None] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    inability: str = ""
 
     @property
     def good(self) -> list[Figures]:
@@ -154,8 +163,14 @@ def race(
                 directory=str(directory),
                 cpus=cpus,
             )
+            if outcome.inability:
+                outcome.rounds.append(None)
+                continue
             try:
                 outcome.rounds.append(measure(turn))
+            except UnableError as error:
+                outcome.rounds.append(None)
+                outcome.inability = str(error)
             except TurnError as error:
                 outcome.rounds.append(None)
                 outcome.troubles.append(str(error))
@@ -165,11 +180,16 @@ class TurnError(Exception):
     """A turn came to nothing."""
 
 
+class UnableError(TurnError):
+    """The peer can't do this."""
+
+
 def measure(turn: Turn) -> Figures:
     """Start a server and a client of one kind, and let the client measure.
 
     Raises:
         TurnError: one of them failed, or it took too long.
+        UnableError: the peer can't do this.
     """
     Path(turn.directory, "socket").unlink(missing_ok=True)
     with started("server", turn) as server, started("client", turn) as client:
@@ -186,6 +206,8 @@ def measure(turn: Turn) -> Figures:
         finally:
             client.kill()
             end(server)
+    if client.returncode == UNABLE:
+        raise UnableError(last_line(complaint))
     if client.returncode:
         raise TurnError(f"the client failed: {last_line(complaint)}")
     return Figures(**json.loads(output))

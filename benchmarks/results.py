@@ -17,13 +17,14 @@ from benchmarks.harness import table
 from benchmarks.peers.roster import PEERS
 from benchmarks.race import missing_packages
 from benchmarks.work import WORKS
+from typed_amp import COMPILED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.race import Event, Outcome
 
-RIVALS = ("twisted", "grpc.aio", "fastapi", "bare")
+RIVALS = ("twisted", "grpc.aio", "fastapi", "bare", "bare-bytes")
 """Whose rates others' are divided by."""
 
 HEAD = [
@@ -66,9 +67,7 @@ def tables(outcomes: Sequence[Outcome], *, by_cost: bool, markdown: bool) -> str
 
 def row(outcome: Outcome, event: Sequence[Outcome], *, by_cost: bool) -> list[str]:
     good = outcome.good
-    note = "; ".join(dict.fromkeys(outcome.troubles))
-    if outcome.troubles and good:
-        note = f"{len(outcome.troubles)} of {len(outcome.rounds)} rounds: {note}"
+    note = note_of(outcome)
     if not good:
         return [outcome.entry.title, *["-"] * (len(HEAD) - 2), note or "not measured"]
     rates = [figures.rate for figures in good]
@@ -84,6 +83,35 @@ def row(outcome: Outcome, event: Sequence[Outcome], *, by_cost: bool) -> list[st
         *("" if value is None else f"{value:.2f}" for value in ratios),
         note,
     ]
+
+
+def note_of(outcome: Outcome) -> str:
+    """Say why there are no figures, or not of all rounds."""
+    if outcome.inability:
+        return f"can't: {outcome.inability}"
+    note = "; ".join(dict.fromkeys(outcome.troubles))
+    if outcome.troubles and outcome.good:
+        note = f"{len(outcome.troubles)} of {len(outcome.rounds)} rounds: {note}"
+    return note
+
+
+def missing(outcomes: Sequence[Outcome]) -> str:
+    """List what has no figures, by the reason; empty if all have."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        if not outcome.good:
+            event = outcome.event
+            where = f"{event.work} {event.transport} {event.in_flight:,}"
+            key = outcome.entry.title, note_of(outcome) or "not measured"
+            reasons.setdefault(key, []).append(where)
+    number = sum(map(len, reasons.values()))
+    if not number:
+        return ""
+    lines = [f"{number:,} of {len(outcomes):,} are missing:"]
+    lines += [
+        f"  {title}, {reason}: {', '.join(where)}" for (title, reason), where in reasons.items()
+    ]
+    return "\n".join(lines)
 
 
 def rate_of(outcome: Outcome) -> float:
@@ -119,6 +147,7 @@ def machine(peers: Sequence[str], *, cpus: tuple[int, ...]) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "processor": processor(),
+        "compiled": COMPILED,
         "bound_to": list(cpus),
         "packages": {package: version(package) for package in sorted(packages - absent)},
     }
@@ -143,6 +172,7 @@ def as_json(outcomes: Sequence[Outcome], about: dict[str, Any]) -> dict[str, Any
                 **asdict(outcome.entry),
                 "rounds": [figures and asdict(figures) for figures in outcome.rounds],
                 "troubles": outcome.troubles,
+                "inability": outcome.inability,
             }
             for outcome in outcomes
         ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -17,6 +19,8 @@ from benchmarks.peers.roster import PEERS
 from benchmarks.peers.target import router
 from benchmarks.peers.turn import Turn
 from benchmarks.peers.typed import Repeat
+from benchmarks.results import missing as missing_figures
+from benchmarks.setups import SETUPS, opened
 from benchmarks.soak import State
 from benchmarks.work import WORKS
 from tests.conftest import Certificates
@@ -121,6 +125,63 @@ async def test_peers_are_compared(tmp_path: Path) -> None:
     assert float(told) == pytest.approx(sum(ratios) / 2, abs=0.006)
     plot = (tmp_path / "plot.svg").read_text()
     assert plot.count("typed_amp, asyncio") == 1
+    assert ET.fromstring(plot).tag.endswith("svg")
+
+
+def test_what_a_peer_cannot_do_is_told_as_that(tmp_path: Path) -> None:
+    if missing := race.missing_packages("rpyc"):
+        pytest.skip(f"`make bench` installs {', '.join(missing)}")
+    event = race.Event("value", "unix", 200)  # more than both sockets hold
+    outcome = race.Outcome(event, race.Entry("rpyc", "threads"))
+    race.race([outcome], rounds=2, seconds=0.1, directory=tmp_path, cpus=(), tell=lambda _: None)
+    assert outcome.rounds == [None, None]
+    assert outcome.troubles == []
+    assert "neither end of rpyc reads" in outcome.inability
+    assert missing_figures([outcome]).startswith("1 of 1 are missing:\n  rpyc, can't: ")
+
+
+def test_slow_calls_are_measured_in_whole_passes(tmp_path: Path) -> None:
+    # A hundred of them take longer than the turn is to last.
+    turn = Turn(
+        peer="typed_amp",
+        loop="asyncio",
+        transport="tcp",
+        work="rows",
+        in_flight=300,
+        seconds=0.05,
+        directory=str(tmp_path),
+    )
+    figures = race.measure(turn)
+    # As many are under way as in flight, so that they are answered at that pace.
+    assert figures.rate == pytest.approx(300 / figures.median * 1e6, rel=0.5)
+
+
+async def test_features_cost_what_they_do(tmp_path: Path) -> None:
+    await output_of(
+        *("-m", "benchmarks.features", "--rounds", "1", "--calls", "100"),
+        *("--json", str(tmp_path / "figures.json")),
+        directory=ROOT,
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures.keys() == SETUPS.keys()
+    assert all(both["on"][0] > 0 and both["base"][0] > 0 for both in figures.values())
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind counts the instructions")
+async def test_features_are_counted(tmp_path: Path) -> None:
+    await output_of(
+        *("-m", "benchmarks.features", "--instructions", "--only", "for each call"),
+        *("--json", str(tmp_path / "figures.json")),
+        directory=ROOT,
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert 10_000 < figures["all off: the base"] < figures["timeout=60 for each call"]
+
+
+@pytest.mark.parametrize("title", SETUPS)
+async def test_setup_makes_calls(title: str) -> None:
+    async with opened(SETUPS[title]) as call:
+        await asyncio.gather(*(call() for _ in range(120)))
 
 
 async def test_pieces_of_a_call_are_timed(tmp_path: Path) -> None:

@@ -133,9 +133,12 @@ async def carry_out(
     words: list[str], output: str, directory: Path, servers: contextlib.AsyncExitStack
 ) -> None:
     match words:
-        case ["make", target]:
+        case ["make", target, *variables]:
             makefile = (ROOT / "Makefile").read_text()
-            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no target {target}"
+            recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)*)", makefile, re.MULTILINE)
+            assert recipe is not None, f"no target {target}"
+            for variable in variables:
+                assert f"$({variable.partition('=')[0]})" in recipe[1]
         case ["pip", "install", "." | ".[cli]"]:
             assert (ROOT / "pyproject.toml").is_file()
         case [".venv/bin/python", "-m", module, *_]:

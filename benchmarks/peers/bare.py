@@ -1,79 +1,103 @@
-"""A bare asyncio.Protocol that moves the bytes of the same calls and does nothing with them.
+"""A bare asyncio.Protocol that makes the same calls with the same bytes, and nothing else.
 
-It counts bytes, and answers as many calls as have come in whole. What is asked and answered are the
-bytes of the same work as typed_amp writes it. This is the limit: what is left of the time when a
-library costs nothing.
+This is the limit that shares are of: what asyncio alone takes for calls that somebody waits for. A
+call is a future, which one coroutine for each call in flight awaits. What is asked and answered are
+the bytes of the same work as typed_amp writes it, made beforehand; what comes in is cut by its
+length, which is known, and looked at no further. What is written in one turn of the event loop goes
+out in one write, and a call that is alone at once, as with typed_amp: a write for each call would
+be a system call for each, and a limit that is easily passed.
+
+`bare_bytes` is what is left without calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections import deque
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from benchmarks.peers import loop
-from benchmarks.peers.clock import Clock
 from benchmarks.peers.turn import HOST, port_of
 from benchmarks.samples import answer_bytes, ask_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from typing import TypeVar
 
+    from benchmarks.peers.clock import Call
     from benchmarks.peers.turn import Turn
+
+    P = TypeVar("P", bound=asyncio.Protocol)
+
+
+class Cutter:
+    """Cuts what comes in into pieces of one length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        data = self.rest + data if self.rest else data
+        length = self.length
+        end = len(data) - len(data) % length
+        self.rest = data[end:]
+        return [data[start : start + length] for start in range(0, end, length)]
 
 
 class BareServer(asyncio.Protocol):
     def __init__(self, ask: bytes, answer: bytes) -> None:
-        self.length = len(ask)
+        self.asks = Cutter(len(ask))
         self.answer = answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.received = 0
 
     def data_received(self, data: bytes) -> None:
-        calls, self.received = divmod(self.received + len(data), self.length)
-        if calls:
-            self.transport.write(self.answer * calls)
+        answers = [self.answer for _ in self.asks.feed(data)]
+        if answers:
+            self.transport.write(b"".join(answers))
 
 
 class BareClient(asyncio.Protocol):
-    clock: Clock
-
-    def __init__(self, turn: Turn) -> None:
-        self.ask = ask_bytes(turn.work)
-        self.length = len(answer_bytes(turn.work))
-        self.in_flight = turn.in_flight // turn.connections
-        self.starts: list[float] = []
-        self.received = 0
-        self.done = asyncio.Event()
+    def __init__(self, ask: bytes, answer: bytes) -> None:
+        self.ask = ask
+        self.answers = Cutter(len(answer))
+        self.loop = asyncio.get_running_loop()
+        self.waiting: deque[asyncio.Future[bytes]] = deque()
+        self.unwritten: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
-    def begin(self, clock: Clock) -> None:
-        self.clock = clock
-        self.call(self.in_flight)
+    async def call(self) -> None:
+        future: asyncio.Future[bytes] = self.loop.create_future()
+        if not self.waiting:
+            self.transport.write(self.ask)
+        else:
+            if not self.unwritten:
+                self.loop.call_soon(self.flush)
+            self.unwritten.append(self.ask)
+        self.waiting.append(future)
+        await future
 
-    def call(self, calls: int) -> None:
-        self.starts += [time.perf_counter()] * calls
-        self.transport.write(self.ask * calls)
+    def flush(self) -> None:
+        self.transport.write(b"".join(self.unwritten))
+        self.unwritten.clear()
 
     def data_received(self, data: bytes) -> None:
-        calls, self.received = divmod(self.received + len(data), self.length)
-        starts, self.starts = self.starts[:calls], self.starts[calls:]
-        noted = [self.clock.called(start) for start in starts]
-        if not all(noted):
-            self.done.set()
-        elif calls:
-            self.call(calls)
+        for answer in self.answers.feed(data):
+            self.waiting.popleft().set_result(answer)
 
 
 @asynccontextmanager
-async def serve_turn(turn: Turn) -> AsyncGenerator[int, None]:
-    new_protocol = partial(BareServer, ask_bytes(turn.work), answer_bytes(turn.work))
+async def serving(
+    turn: Turn, new_protocol: Callable[[], asyncio.Protocol]
+) -> AsyncGenerator[int, None]:
+    """Serve, and give the port."""
     running = asyncio.get_running_loop()
     listener = turn.listen()
     if turn.path:
@@ -84,29 +108,30 @@ async def serve_turn(turn: Turn) -> AsyncGenerator[int, None]:
     server.close()
 
 
+@asynccontextmanager
+async def connected(turn: Turn, new_protocol: Callable[[], P]) -> AsyncGenerator[P, None]:
+    """Connect, and give the protocol."""
+    running = asyncio.get_running_loop()
+    if turn.path:
+        transport, protocol = await running.create_unix_connection(new_protocol, turn.path)
+    else:
+        transport, protocol = await running.create_connection(
+            new_protocol, HOST, turn.port, ssl=turn.client_context()
+        )
+    yield protocol
+    transport.close()
+
+
+def serve_turn(turn: Turn) -> AbstractAsyncContextManager[int]:
+    return serving(turn, partial(BareServer, ask_bytes(turn.work), answer_bytes(turn.work)))
+
+
+@asynccontextmanager
+async def connect_turn(turn: Turn) -> AsyncGenerator[Mapping[str, Call], None]:
+    new_client = partial(BareClient, ask_bytes(turn.work), answer_bytes(turn.work))
+    async with connected(turn, new_client) as client:
+        yield {turn.work: client.call}
+
+
 run_server = partial(loop.run_server, serve_turn)
-
-
-def run_client(turn: Turn) -> None:
-    async def main() -> None:
-        running = asyncio.get_running_loop()
-        new_protocol = partial(BareClient, turn)
-        clients: list[BareClient] = []
-        for _ in range(turn.connections):
-            if turn.path:
-                _, client = await running.create_unix_connection(new_protocol, turn.path)
-            else:
-                _, client = await running.create_connection(
-                    new_protocol, HOST, turn.port, ssl=turn.client_context()
-                )
-            clients.append(client)
-        clock = Clock(turn)
-        for client in clients:
-            client.begin(clock)
-        for client in clients:
-            await client.done.wait()
-        clock.report()
-        for client in clients:
-            client.transport.close()
-
-    loop.run_on_loop(main(), loop=turn.loop)
+run_client = partial(loop.run_client, connect_turn)

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     """Makes a call, and checks the answer."""
 
 
+LONGEST = 10.0
+"""How many seconds a turn may last beyond thrice its time, where calls are slow."""
+
+
 class Clock:
     """Collects the latencies of calls, and says when the time is over.
 
-    The first fifth of the time is for warming up. Then each call counts that ends within the time,
-    whenever it began.
+    The first fifth of the time is for warming up. Both parts last a little longer, until as many
+    calls have ended as there are in flight, or twice or three times as many: answers may come in
+    bursts of that many, and who begins behind one must end behind one.
 
     Args:
         turn: how long to measure, and which server.
@@ -30,8 +35,12 @@ class Clock:
 
     def __init__(self, turn: Turn) -> None:
         now = time.perf_counter()
-        self.begin = now + turn.seconds / 5
-        self.end = now + turn.seconds
+        self.seconds = turn.seconds
+        self.in_flight = turn.in_flight
+        self.begin = 0.0
+        self.end = now + turn.seconds / 5
+        self.limit = now + 3 * turn.seconds + LONGEST
+        self.is_warm = self.is_over = False
         self.latencies: list[float] = []
         self.server = turn.server
         self.costs: list[tuple[float, float]] = []
@@ -39,16 +48,21 @@ class Clock:
     def called(self, start: float) -> bool:
         """Note a call that began at `start` and is over now; say whether to go on."""
         now = time.perf_counter()
-        if now < self.begin:
+        if self.is_over:
+            return False
+        self.latencies.append(now - start)
+        if now < self.end or (len(self.latencies) % self.in_flight and now < self.limit):
             return True
-        if now < self.end:
-            if not self.costs:
-                self._note_cost()
-            self.latencies.append(now - start)
-            return True
-        if len(self.costs) == 1:
-            self._note_cost()
-        return False
+        self._note_cost()
+        self.end = now
+        if self.is_warm:
+            self.is_over = True
+            return False
+        self.is_warm = True
+        self.begin = now
+        self.end = now + self.seconds * 4 / 5
+        self.latencies.clear()
+        return True
 
     def _note_cost(self) -> None:
         self.costs.append((time.process_time(), processor_time(self.server)))
@@ -57,7 +71,7 @@ class Clock:
         """Print the figures, for the runner to read."""
         calls = len(self.latencies)
         if calls < 2 or len(self.costs) < 2:
-            raise SystemExit("fewer than two calls ended within the time")
+            raise SystemExit("fewer than two calls ended in time")
         cuts = statistics.quantiles(self.latencies, n=100, method="inclusive")
         client, server = (end - begin for begin, end in zip(*self.costs, strict=True))
         print(

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import allow_descriptors
-from benchmarks.peers.bare import BareServer
+from benchmarks.peers.bare_bytes import BytesServer
 from benchmarks.peers.commands import Wait
 from benchmarks.peers.loop import run_on_loop
 from benchmarks.peers.target import give_back_memory
@@ -59,7 +59,7 @@ async def hold_connections(what: str) -> None:
             async for _ in questions():
                 pass
         return
-    new_protocol = partial(BareServer, ask_bytes("repeat"), answer_bytes("repeat"))
+    new_protocol = partial(BytesServer, ask_bytes("repeat"), answer_bytes("repeat"))
     bare = await asyncio.get_running_loop().create_server(new_protocol, HOST, 0)
     print(json.dumps(bare.sockets[0].getsockname()[1]), flush=True)
     async for _ in questions():

@@ -19,13 +19,11 @@ class Peer:
         module: what holds `run_server(turn)` and `run_client(turn)`.
         packages: the distributions that it needs, and whose versions matter.
         own_loop: what it runs on, if it isn't asyncio.
-        omitted: transports or works that it is not measured at, and why.
     """
 
     module: str
     packages: tuple[str, ...]
     own_loop: str = ""
-    omitted: tuple[tuple[str, str], ...] = ()
 
     @property
     def loops(self) -> tuple[str, ...]:
@@ -42,4 +40,5 @@ PEERS = {
     ),
     "rpyc": Peer("benchmarks.peers.rpyc_threads", ("rpyc", "pydantic"), "threads"),
     "bare": Peer("benchmarks.peers.bare", ()),
+    "bare-bytes": Peer("benchmarks.peers.bare_bytes", ()),
 }

@@ -24,7 +24,7 @@ from rpyc.utils.server import ThreadedServer
 
 from benchmarks import work
 from benchmarks.peers.clock import Clock
-from benchmarks.peers.turn import HOST, announce
+from benchmarks.peers.turn import HOST, announce, unable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,10 +111,13 @@ def run_client(turn: Turn) -> None:
         if clock.called(start):
             begin()
 
-    for _ in range(turn.in_flight):
-        begin()
-    while waiting:
-        connection.serve(None)
+    try:
+        for _ in range(turn.in_flight):
+            begin()
+        while waiting:
+            connection.serve(None)
+    except EOFError:  # neither end could write, and one of them gave up
+        unable("neither end of rpyc reads while it writes, so that both wait for each other")
     clock.report()
     connection.close()
 

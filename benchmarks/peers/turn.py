@@ -14,8 +14,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 HOST = "127.0.0.1"
+
+UNABLE = 3
+"""The exit status of a client whose peer can't do this, which is no failure of the benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,12 @@ class Turn:
 def port_of(listener: socket.socket) -> int:
     """Give the port of a listening socket; 0 for a Unix socket."""
     return 0 if listener.family == socket.AF_UNIX else int(listener.getsockname()[1])
+
+
+def unable(why: str) -> NoReturn:
+    """End this client, since its peer can't do what the turn asks for."""
+    print(why, file=sys.stderr)
+    sys.exit(UNABLE)
 
 
 def announce(port: int) -> None:
