@@ -25,6 +25,7 @@ LAYERS = [
         "tls",
     ],
     ["elements", "functions", "log", "peer_credentials"],
+    ["integers"],
     ["codecs", "capture", "compiled", "deadlines", "large", "python_source", "unix_transport"],
     ["acceptor", "admission", "descriptors", "guards", "unix_socket"],
     ["options", "annotations", "descriptor_exchange", "plan", "twisted_fields"],
