@@ -34,6 +34,7 @@ from typed_amp.elements import (
     encode_integer,
 )
 from typed_amp.errors import DecodeError, EncodeError
+from typed_amp.integers import decode_integers, encode_integers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -358,17 +359,19 @@ class ListCodec(Codec[Any]):
         self, collection_type: Callable[[Iterable[Any]], Collection[Any]], element: Codec[Any]
     ) -> None:
         self._collection_type = collection_type
+        self._element = element
         self._is_sorted = collection_type in (set, frozenset)
-        # Without a method around them, they take half the time.
-        is_integer = type(element) is IntegerCodec
-        self._encode = encode_integer if is_integer else element.encode
-        self._decode = decode_integer if is_integer else element.decode
+        self._is_of_integers = type(element) is IntegerCodec
 
     def encode(self, value: Collection[Any]) -> bytes:
-        return encode_elements(self._encode, value, is_sorted=self._is_sorted)
+        if self._is_of_integers:
+            return encode_integers(value, is_sorted=self._is_sorted)
+        return encode_elements(self._element.encode, value, is_sorted=self._is_sorted)
 
     def decode(self, data: bytes) -> Collection[Any]:
-        return self._collection_type(decode_elements(self._decode, data))
+        if self._is_of_integers:
+            return self._collection_type(decode_integers(data))
+        return self._collection_type(decode_elements(self._element.decode, data))
 
 
 class Json:

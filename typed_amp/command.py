@@ -79,16 +79,23 @@ class Command(BaseModel, Generic[R]):
             the class names others that are written later, when it is first used.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
+    if TYPE_CHECKING:  # pydantic evaluates them anew for each subclass
+        model_config: ClassVar[ConfigDict]
+        __amp_options__: ClassVar[Options]
+        __amp_own_signature__: ClassVar[Signature[Any, Any] | None]
+        __amp_answer_type__: ClassVar[Any]
+        __amp_namespace__: ClassVar[Mapping[str, Any] | None]
+        __amp_transition__: ClassVar[type | None]
+
+    model_config = ConfigDict(
         allow_inf_nan=True,  # AMP has a form for each of them
         hide_input_in_errors=True,  # where a field is missing, all others would be shown
     )
-
-    __amp_options__: ClassVar[Options] = Options()
-    __amp_own_signature__: ClassVar[Signature[Any, Any] | None] = None
-    __amp_answer_type__: ClassVar[Any] = None
-    __amp_namespace__: ClassVar[Mapping[str, Any] | None] = None
-    __amp_transition__: ClassVar[type | None] = None
+    __amp_options__ = Options()
+    __amp_own_signature__ = None
+    __amp_answer_type__ = None
+    __amp_namespace__ = None
+    __amp_transition__ = None
 
     def __init_subclass__(
         cls,

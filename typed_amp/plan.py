@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from functools import partial
+from functools import cached_property
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -18,33 +18,30 @@ from typing import (
     TypeVar,
 )
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from typed_amp.box import (
     MAX_VALUE_LENGTH,
     Box,
     decode_boxes,
 )
-from typed_amp.codecs import (
-    BytesCodec,
-    Codec,
-    IntegerCodec,
-    TextCodec,
-    decode_error,
-)
-from typed_amp.descriptors import (
-    DescriptorCodec,
-    refuse_to_attach,
-    refuse_to_claim,
-)
+from typed_amp.codecs import Codec, ListCodec, decode_error
+from typed_amp.descriptors import DescriptorCodec
 from typed_amp.errors import DecodeError, EncodeError, TooLongError
+from typed_amp.plan_source import (
+    decode_function,
+    encode_function,
+    encode_rows_function,
+    read_rows_function,
+)
+from typed_amp.rows import RowsCodec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from typed_amp.large import Large
 
-__all__ = ["Field", "Plan", "RowsCodec"]
+__all__ = ["Field", "Plan"]
 
 _E = TypeVar("_E", bound=Exception)
 
@@ -100,6 +97,11 @@ class Plan:
         decode: `decode(box)` gives the value, validated by the model. Keys that are no field's are
             ignored, unless the model forbids them. Raises `DecodeError`. A second argument,
             `claim`, gives the descriptor of a number.
+        encode_rows: `encode_rows(models)` gives the boxes of many; None if there is no faster way
+            than one by one.
+        read_rows: `read_rows(data)` gives the values of the fields of many boxes, for `validate`,
+            or None where it can't tell. Raises anything. None if there is no faster way.
+        validate: makes a value of the model from a dict of its fields' values.
         is_complete: whether all of the above is there.
         is_being_made: whether `plan_for` is at it.
     """
@@ -109,118 +111,46 @@ class Plan:
         generic = getattr(model, "__pydantic_generic_metadata__", None)
         self.accepted: type = (generic and generic["origin"]) or model
         self.fields: tuple[Field, ...] = ()
-        self.encode: Callable[..., bytes]
-        self.decode: Callable[..., Any]
+        self.validate: Callable[[Any], Any]
         self.is_complete: bool = False
         self.is_being_made: bool = False
 
     def complete(self, fields: Iterable[Field], validate: Callable[[Any], Any]) -> None:
-        """Compile the two functions.
+        """Say what there is to write and read. The functions are compiled when first used.
 
         Args:
             fields: the model's fields.
             validate: makes a value of the model from a dict of its fields' values.
         """
         self.fields = tuple(fields)
-        source = "\n".join([*self._encode_source(), *self._decode_source()])
-        namespace: dict[str, Any] = {
-            "plan": self,
-            "validate": validate,
-            "refuse_to_attach": refuse_to_attach,
-            "refuse_to_claim": refuse_to_claim,
-        }
-        for index, field in enumerate(self.fields):
-            namespace[f"encode_{index}"] = _checked(field.codec)
-            namespace[f"decode_{index}"] = field.codec.decode
-            if field.large is not None:
-                namespace[f"cut_{index}"] = partial(field.large.encode, field.key)
-                namespace[f"join_{index}"] = partial(field.large.decode, field.key)
-        # The source is made of field names and keys that Python itself has taken or quoted.
-        exec(compile(source, f"<plan of {self.model.__qualname__}>", "exec"), namespace)  # noqa: S102
-        self.encode = namespace["encode"]
-        self.decode = namespace["decode"]
+        self.validate = validate
         self.is_complete = True
 
-    def _encode_source(self) -> Iterable[str]:
-        # at: the field at work, so that an error can name it.
-        in_dict = issubclass(self.model, (BaseModel, BaseException))
-        form, values = b"%b", ["head"]
-        yield "def encode(model, head, attach=refuse_to_attach):"
-        yield "    at = 0"
-        yield "    try:"
-        if in_dict:
-            yield "        fields = model.__dict__"
-        for index, field in enumerate(self.fields):
-            value = f"fields[{field.name!r}]" if in_dict else f"model.{field.name}"
-            encoded = _INLINE_ENCODE.get(type(field.codec), "encode_{index}({value})")
-            pair = len(field.key).to_bytes(2, "big") + field.key
-            yield f"        at = {index}"
-            if field.large is not None:
-                # Its pairs are complete already, however many there are.
-                yield f"        v{index} = {value}"
-                encoded = f"cut_{index}({encoded.format(index=index, value=f'v{index}')})"
-                if field.optional:
-                    encoded += f" if v{index} is not None else b''"
-                yield f"        v{index} = {encoded}"
-                form += b"%b"
-                values.append(f"v{index}")
-            elif not field.optional:
-                yield f"        v{index} = {encoded.format(index=index, value=value)}"
-                yield f"        n{index} = len(v{index}).to_bytes(2, 'big')"
-                form += pair.replace(b"%", b"%%") + b"%b%b"
-                values += [f"n{index}", f"v{index}"]
-            else:
-                yield f"        v{index} = {value}"
-                yield f"        if v{index} is not None:"
-                encoded = encoded.format(index=index, value=f"v{index}")
-                yield f"            v{index} = {encoded}"
-                yield f"            n{index} = len(v{index}).to_bytes(2, 'big')"
-                yield f"            v{index} = b'%b%b%b' % ({pair!r}, n{index}, v{index})"
-                yield "        else:"
-                yield f"            v{index} = b''"
-                form += b"%b"
-                values.append(f"v{index}")
-        form += b"\0\0"
-        yield f"        return {form!r} % ({', '.join(values)},)"
-        yield "    except Exception as error:"
-        yield "        failure = plan.encode_failure(model, at, error)"
-        yield "        try:"
-        yield "            raise failure from failure.__cause__"
-        yield "        finally:"
-        yield "            del failure  # which holds its traceback, and that this frame"
+    @cached_property
+    def encode(self) -> Callable[..., bytes]:
+        return encode_function(self)
 
-    def _decode_source(self) -> Iterable[str]:
-        yield "def decode(box, claim=refuse_to_claim):"
-        yield "    at = 0"
-        yield "    values = {}"
-        yield "    try:"
-        if _forbids_extra(self.model):
-            yield "        plan.refuse_unknown_keys(box)"
-        for index, field in enumerate(self.fields):
-            decoded = _INLINE_DECODE.get(type(field.codec), "decode_{index}(data)")
-            if field.large is None:
-                yield f"        data = box.get({field.key!r})"
-            else:
-                yield f"        at = {index}"
-                yield f"        data = join_{index}(box)"
-                if field.large.zero_based and not (field.optional or field.has_default):
-                    yield "        if data is None:"
-                    yield "            data = b''"
-            yield "        if data is not None:"
-            if field.large is None:
-                yield f"            at = {index}"
-            yield f"            values[{field.name!r}] = {decoded.format(index=index)}"
-            if field.optional and not field.has_default:
-                yield "        else:"
-                yield f"            values[{field.name!r}] = None"
-        yield f"        at = {len(self.fields)}"
-        yield "        return validate(values)"
-        yield "    except Exception as error:"
-        yield "        failure = plan.decode_failure(at, error)"
-        yield "        try:"
-        yield "            raise failure from failure.__cause__"
-        yield "        finally:"
-        yield "            del failure  # which holds its traceback, and that this frame"
+    @cached_property
+    def decode(self) -> Callable[..., Any]:
+        return decode_function(self)
+
+    @cached_property
+    def encode_rows(self) -> Callable[[Iterable[Any]], list[bytes]] | None:
+        return encode_rows_function(self) if self._is_plain else None
+
+    @cached_property
+    def read_rows(self) -> Callable[[bytes], list[dict[str, Any]] | None] | None:
+        return read_rows_function(self) if self._is_plain else None
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether all fields are single values of types that the library knows."""
+        return bool(self.fields) and all(
+            type(field.codec).__module__ == Codec.__module__
+            and not isinstance(field.codec, ListCodec)
+            and field.large is None
+            for field in self.fields
+        )
 
     @property
     def carries_descriptors(self) -> bool:
@@ -332,22 +262,6 @@ class Plan:
                 raise _UnknownKeyError(key)
 
 
-def _checked(codec: Codec[Any]) -> Callable[[Any], bytes]:
-    """Hold a codec of the user's own to its promise."""
-    if type(codec).__module__.startswith("typed_amp."):
-        return codec.encode
-
-    def encode(value: Any) -> bytes:
-        data: object = codec.encode(value)
-        if not isinstance(data, bytes):
-            raise EncodeError(
-                f"{type(codec).__name__}.encode returned {type(data).__name__}, not bytes"
-            )
-        return data
-
-    return encode
-
-
 class _UnknownKeyError(Exception):
     """A key that is no field's, in a box for a model that forbids them."""
 
@@ -356,92 +270,6 @@ _VALUE_RULE: Final = (
     f"AMP carries at most {MAX_VALUE_LENGTH:,} in one value. Mark the field with Large() on both"
     " sides to send it in slices"
 )
-
-
-class RowsCodec(Codec[Any]):
-    """Models as boxes, one after the other (Twisted's `AmpList`).
-
-    Args:
-        plan: the plan of the model. May be completed later: models can hold themselves.
-        collection_type: list, tuple, set or frozenset; or None for a single model, which is
-            exactly one box.
-    """
-
-    def __init__(self, plan: Plan, collection_type: Callable[[Iterable[Any]], Any] | None) -> None:
-        self.plan: Plan = plan
-        self._collection_type = collection_type
-
-    def models(self, value: Any) -> Iterable[Any]:
-        """Give the models in a value: itself, or its elements."""
-        return [value] if self._collection_type is None else value
-
-    def encode(self, value: Any, attach: Callable[[int], int] = refuse_to_attach) -> bytes:
-        models = self.models(value)
-        encode = self.plan.encode
-        for model in models:
-            if not isinstance(model, self.plan.accepted):
-                raise EncodeError(
-                    f"a {type(model).__name__} where {self.plan.model.__qualname__} is declared"
-                )
-        rows = [encode(model, b"", attach) for model in models]
-        if self._collection_type in (set, frozenset):
-            rows.sort()
-        return b"".join(rows)
-
-    def decode(self, data: bytes, claim: Callable[[int], int] = refuse_to_claim) -> Any:
-        boxes = decode_boxes(data)
-        decode = self.plan.decode
-        if self._collection_type is None:
-            if len(boxes) != 1:
-                raise DecodeError(f"{len(boxes)} boxes where one is due")
-            return decode(boxes[0], claim)
-        rows = []
-        for index, box in enumerate(boxes):
-            try:
-                rows.append(decode(box, claim))
-            except DecodeError as error:
-                failure = error.within(index)
-                if claim is refuse_to_claim:  # else what follows would take descriptors
-                    self._note_others(failure, boxes, index + 1)
-                raise failure from None
-        return self._collection_type(rows)
-
-    def _note_others(self, failure: DecodeError, boxes: list[Box], begin: int) -> None:
-        """Have an error about one row tell of those behind it as well."""
-        for index in range(begin, len(boxes)):
-            if len(failure.errors) >= _MOST_ERRORS:
-                return
-            try:
-                self.plan.decode(boxes[index])
-            except DecodeError as error:
-                failure.errors += error.within(index).errors
-
-
-_MOST_ERRORS: Final = 20
-"""Of how many errors in rows an error tells: a few help, and all of them cost time."""
-
-_INLINE_ENCODE: Final = {
-    BytesCodec: "{value} if type({value}) is bytes else encode_{index}({value})",
-    TextCodec: "str.encode({value})",
-    DescriptorCodec: "encode_{index}(attach({value}))",
-    RowsCodec: "encode_{index}({value}, attach)",
-}
-"""Codecs that are one expression, spared a call: it does what the codec's method does. And those
-that need more than the value."""
-
-_INLINE_DECODE: Final = {
-    BytesCodec: "data",
-    TextCodec: "data.decode()",
-    IntegerCodec: "int(data) if data.isdigit() and len(data) < 640 else decode_{index}(data)",
-    DescriptorCodec: "claim(decode_{index}(data))",
-    RowsCodec: "decode_{index}(data, claim)",
-}
-
-
-def _forbids_extra(model: type) -> bool:
-    is_pydantic = issubclass(model, BaseModel)
-    config = getattr(model, "model_config" if is_pydantic else "__pydantic_config__", {})
-    return bool(config.get("extra") == "forbid")
 
 
 def _with_cause(error: _E, cause: Exception) -> _E:

@@ -25,7 +25,8 @@ from pydantic import BaseModel, RootModel, TypeAdapter
 from typed_amp.annotations import codec_for, large_of, only_mark, split_annotated
 from typed_amp.box import MAX_KEY_LENGTH, RESERVED_KEYS, printable
 from typed_amp.errors import DefinitionError
-from typed_amp.plan import Field, Plan, RowsCodec
+from typed_amp.plan import Field, Plan
+from typed_amp.rows import RowsCodec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

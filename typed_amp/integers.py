@@ -1,0 +1,90 @@
+"""Lists of integers, written and read as a whole.
+
+Rule of this module: it is `elements` with `encode_integer` and `decode_integer`, and faster. What
+is not plain, and what fails, is left to those, value by value, and so are all errors.
+
+A list may have thousands of elements, and a call of a Python function for each takes most of the
+time. Here each step is one call for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from pickle import Pickler
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import TypeAdapter
+from pydantic_core import from_json
+
+from typed_amp.elements import decode_elements, decode_integer, encode_elements, encode_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["decode_integers", "encode_integers"]
+
+_FEW: Final = 16
+"""Of fewer, one by one is faster."""
+
+_MOST: Final = 31
+"""Bytes of a plain integer. A length up to that is no digit, and no sign of JSON or of a pickle."""
+
+_PLAIN: Final = re.compile(
+    b"(?:\\0(?:%b))*+"
+    % b"|".join(b"\\x%02x[0-9-]{%d}+" % (length, length) for length in range(1, _MOST + 1))
+)
+_COMMAS: Final = bytes.maketrans(bytes(range(1, _MOST + 1)), b"," * _MOST)
+_ZEROS: Final = bytes.maketrans(b"123456789-", b"0000000000")
+_HEADERS: Final = bytes.maketrans(b"C", b"\0")
+_AROUND: Final = b"](ea."
+"""What a pickle has around a list and each thousand of its elements."""
+
+_to_json: Final = TypeAdapter(list[int]).serializer.to_json
+
+
+def encode_integers(values: Iterable[Any], *, is_sorted: bool = False) -> bytes:
+    """Write integers one after the other, each behind its length in two bytes.
+
+    Args:
+        values: the integers.
+        is_sorted: whether they go in the order of their bytes.
+
+    Raises:
+        TooLongError: one has more than 65,535 digits.
+        Exception: one is no integer.
+    """
+    values = list(values)
+    if len(values) < _FEW:
+        return encode_elements(encode_integer, values, is_sorted=is_sorted)
+    try:
+        text = _to_json(values, warnings="error")
+    except ValueError:  # what it takes for no integer, others may
+        text = b"null"  # as it writes None
+    if b"n" in text or b"0" * (_MOST + 1) in text.translate(_ZEROS):
+        return encode_elements(encode_integer, values, is_sorted=is_sorted)
+    elements = text[1:-1].split(b",")
+    if is_sorted:
+        elements.sort()
+    # A pickle has the length in one byte before each of them, and a C before that.
+    pickle = BytesIO()
+    pickler = Pickler(pickle, protocol=3)
+    pickler.fast = True  # which is without numbers by which to find equal ones
+    pickler.dump(elements)
+    return pickle.getvalue()[2:].translate(_HEADERS, _AROUND)
+
+
+def decode_integers(data: bytes) -> list[int]:
+    """Read what `encode_integers` writes.
+
+    Raises:
+        DecodeError: as `decode_elements` and `decode_integer`.
+    """
+    if _PLAIN.fullmatch(data):
+        try:
+            integers: list[int] = from_json(b"[%b]" % data.translate(_COMMAS, b"\0")[1:])
+        except ValueError:
+            pass  # zeros before it, or a minus within
+        else:
+            return integers
+    return decode_elements(decode_integer, data)
