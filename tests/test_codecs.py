@@ -409,3 +409,25 @@ def test_any_bytes_are_a_value_or_a_decode_error(codec: Codec[Any], data: bytes)
     except DecodeError:
         return
     assert same(codec.decode(codec.encode(value)), value)
+
+
+@pytest.mark.parametrize(
+    ("elements", "message"),
+    [
+        ([b"\xff", b"x", b"cut"], "0: not UTF-8"),
+        ([b"a", b"\xff", b"cut"], "1: not UTF-8"),
+        ([b"a", b"b", b"cut"], "2: a list that ends inside an element"),
+    ],
+)
+@pytest.mark.parametrize("left", [1, 2, 4])
+def test_of_several_faults_the_first_is_told(
+    elements: list[bytes], message: str, left: int
+) -> None:
+    data = list_of(*elements)[: left - 5]
+    with pytest.raises(DecodeError, match=f"^{message}$"):
+        ListCodec(list, TEXT).decode(data)
+
+
+def test_a_text_that_utf_8_cannot_write_is_told_in_a_list_too() -> None:
+    with pytest.raises(EncodeError, match="surrogates"):
+        ListCodec(list, TEXT).encode(["a", "\ud800"])

@@ -6,6 +6,7 @@ thousands in one value. It imports neither asyncio nor pydantic.
 
 from __future__ import annotations
 
+import contextlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,19 +63,24 @@ def decode_elements(decode: Callable[[bytes], Any], data: bytes) -> list[Any]:
         DecodeError: the bytes end inside an element, or one can't be read. Its location says which.
         Exception: what else `decode` raises.
     """
-    elements: list[Any] = []
+    pieces: list[bytes] = []
     position = 0
     end = len(data)
-    while position < end:
+    while position + 1 < end:
         start = position + 2
-        position = start + int.from_bytes(data[position:start], "big")
-        if start > end or position > end:
-            raise DecodeError("a list that ends inside an element", (len(elements),))
+        position = start + (data[position] << 8 | data[position + 1])
+        pieces.append(data[start:position])
+    if position == end:
+        with contextlib.suppress(DecodeError):  # it is met again below, which says where
+            return [decode(piece) for piece in pieces]
+    elif position > end:
+        pieces.pop()
+    for index, piece in enumerate(pieces):
         try:
-            elements.append(decode(data[start:position]))
+            decode(piece)
         except DecodeError as error:
-            raise error.within(len(elements)) from None
-    return elements
+            raise error.within(index) from None
+    raise DecodeError("a list that ends inside an element", (len(pieces),))
 
 
 def encode_integer(value: int) -> bytes:
