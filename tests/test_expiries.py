@@ -84,9 +84,8 @@ def test_what_is_done_is_not_remembered() -> None:
         made = [expiries.add(60 + number, item) for number, item in enumerate(items)]
         assert loop.timers == 1
         del items
-        for expiry in made:
-            expiries.remove(expiry)
-        del made, expiry
+        while made:
+            expiries.remove(made.pop())
         gc.collect()
         assert not any(reference() for reference in references)
         assert len(expiries._heap) <= 64

@@ -10,8 +10,6 @@ time. Here each step is one call for all of them.
 from __future__ import annotations
 
 import re
-from io import BytesIO
-from pickle import Pickler
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
@@ -28,7 +26,7 @@ _FEW: Final = 16
 """Of fewer, one by one is faster."""
 
 _MOST: Final = 31
-"""Bytes of a plain integer. A length up to that is no digit, and no sign of JSON or of a pickle."""
+"""Bytes of a plain integer. A length up to that is no digit, and no sign of JSON."""
 
 _PLAIN: Final = re.compile(
     b"(?:\\0(?:%b))*+"
@@ -36,9 +34,7 @@ _PLAIN: Final = re.compile(
 )
 _COMMAS: Final = bytes.maketrans(bytes(range(1, _MOST + 1)), b"," * _MOST)
 _ZEROS: Final = bytes.maketrans(b"123456789-", b"0000000000")
-_HEADERS: Final = bytes.maketrans(b"C", b"\0")
-_AROUND: Final = b"](ea."
-"""What a pickle has around a list and each thousand of its elements."""
+_HEADERS: Final = [length.to_bytes(2, "big") for length in range(_MOST + 1)]
 
 _to_json: Final = TypeAdapter(list[int]).serializer.to_json
 
@@ -66,12 +62,7 @@ def encode_integers(values: Iterable[Any], *, is_sorted: bool = False) -> bytes:
     elements = text[1:-1].split(b",")
     if is_sorted:
         elements.sort()
-    # A pickle has the length in one byte before each of them, and a C before that.
-    pickle = BytesIO()
-    pickler = Pickler(pickle, protocol=3)
-    pickler.fast = True  # which is without numbers by which to find equal ones
-    pickler.dump(elements)
-    return pickle.getvalue()[2:].translate(_HEADERS, _AROUND)
+    return b"".join([_HEADERS[len(element)] + element for element in elements])
 
 
 def decode_integers(data: bytes) -> list[int]:
