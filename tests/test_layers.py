@@ -22,6 +22,7 @@ LAYERS = [
         "opening",
         "outgoing",
         "pipe_transport",
+        "plain_functions",
         "tls",
     ],
     ["elements", "functions", "log", "peer_credentials"],
