@@ -12,7 +12,7 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "budget", "counters", "details", "limits"],
+    ["backoff", "budget", "counters", "details", "limits", "recycling", "worker_state"],
     ["errors"],
     [
         "box",
@@ -20,6 +20,7 @@ LAYERS = [
         "child_process",
         "listening",
         "opening",
+        "orphans",
         "outgoing",
         "pipe_transport",
         "plain_functions",
@@ -34,14 +35,16 @@ LAYERS = [
     ["signature"],
     ["command", "raw"],
     ["built_in", "router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
-    ["extensions", "lifetime", "responding", "waiting", "watchdog"],
+    ["extensions", "lifetime", "responding", "waiting", "watchdog", "worker_commands"],
     ["calls"],
     ["handover", "rendering", "responses"],
     ["link"],
     ["connection", "protocol"],
     ["occupancy"],
     ["client", "client_state", "processes", "server", "stdio", "testing"],
-    ["upkeep"],
+    ["upkeep", "worker", "worker_process"],
+    ["crew"],
+    ["worker_pool"],
     ["resending"],
     ["reconnecting"],
     ["cli"],
