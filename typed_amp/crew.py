@@ -83,6 +83,8 @@ class Crew:
         self._ready: list[Worker] = []
         self._queue: OrderedDict[asyncio.Future[Worker | None], None] = OrderedDict()
         """Those that wait for a place. None for a worker: there will be none."""
+        self._first: list[asyncio.Future[None]] = []
+        """Those for whose first worker the opening waits."""
         self._keepers: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_given_back: Callable[[], None] | None = None
@@ -203,13 +205,14 @@ class Crew:
         Raises:
             WorkerStartError: one can't.
         """
-        first = [asyncio.get_running_loop().create_future() for _ in range(self._size)]
-        for each in first:
+        loop = asyncio.get_running_loop()
+        self._first = [loop.create_future() for _ in range(self._size)]
+        for each in self._first:
             self._keepers.add(self._spawn(self._keep(each)))
         try:
-            await asyncio.gather(*first)
+            await asyncio.gather(*self._first)
         finally:
-            for each in first:
+            for each in self._first:
                 each.cancel()
 
     async def _keep(self, first: asyncio.Future[None]) -> None:
@@ -218,14 +221,6 @@ class Crew:
         Args:
             first: is to be told of the first one.
         """
-        try:
-            await self._replace_for_ever(first)
-        finally:
-            if not first.done():
-                told = "the pool was closed meanwhile"
-                first.set_exception(WorkerStartError(self._target, told))
-
-    async def _replace_for_ever(self, first: asyncio.Future[None]) -> None:
         AMBIENT_DEADLINE.set(None)  # of a responder that has opened the pool
         attempts = Attempts([self._target], self._backoff)
         while True:
@@ -302,6 +297,10 @@ class Crew:
                 place.set_result(None)
         for keeper in self._keepers:
             keeper.cancel()
+        for each in self._first:
+            if not each.done():
+                told = "the pool was closed meanwhile"
+                each.set_exception(WorkerStartError(self._target, told))
         for worker in tuple(self.workers):
             self._withdraw(worker)
             if reason is not None:

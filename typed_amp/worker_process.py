@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError, WorkerStartError
@@ -170,8 +169,12 @@ async def start_worker(
         if connection is not None:
             connection.kill()
             connection.close(drain_timeout=0)
-            with suppress(asyncio.CancelledError):
-                await connection.wait_closed()
+            ending = asyncio.ensure_future(connection.wait_closed())
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                await ending  # which is quick
+                raise
         if isinstance(error, NotStartedError):
             raise WorkerStartError(target, error.reason, error.traceback) from None
         if isinstance(error, TimeoutError):
