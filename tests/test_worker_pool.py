@@ -64,10 +64,11 @@ def pool_of(
     return WorkerPool(target, workers=workers, **{"backoff": AT_ONCE, **options})
 
 
-def arrived(path: Path) -> Sequence[int]:
-    """Give the processes that have come to where `Meet` waits."""
+def arrived(path: Path, *, least: int = 1) -> Sequence[int]:
+    """Give the processes that have come to where `Meet` waits, if so many have."""
     here = Path(f"{path}.here")
-    return [int(line) for line in here.read_text().split()] if here.exists() else []
+    found = [int(line) for line in here.read_text().split()] if here.exists() else []
+    return found if len(found) >= least else []
 
 
 def process_ids(pool: WorkerPool) -> set[int]:
@@ -276,8 +277,7 @@ async def test_killing_workers_under_load_loses_no_idempotent_call(tmp_path: Pat
             call = asyncio.create_task(pool.call(MeetAgain(path=str(path))))
             await until(partial(arrived, path))
             os.kill(arrived(path)[0], signal.SIGKILL)
-            while len(arrived(path)) < 2:
-                await asyncio.sleep(0)
+            await until(partial(arrived, path, least=2))
             path.touch()
             assert (await call).number == arrived(path)[1]
         seen = answered
@@ -294,12 +294,12 @@ async def test_a_worker_that_is_told_to_end_loses_no_call(tmp_path: Path) -> Non
         await until(lambda: arrived(tmp_path / "go"))
         [ending] = arrived(tmp_path / "go")
         os.kill(ending, signal.SIGTERM)
-        while ending in {
-            state.process_id for state in pool.workers if state.status.name == "READY"
-        }:
+        while any(
+            (state.process_id, state.status) == (ending, WorkerStatus.READY)
+            for state in pool.workers
+        ):
             answers = await asyncio.gather(*(pool.call(Square(number=2)) for _ in range(8)))
             assert answers == [Number(number=4)] * 8
-            ready = [state for state in pool.workers if state.status is WorkerStatus.READY]
         assert not call.done()
         (tmp_path / "go").touch()
         assert (await call).number == ending
@@ -410,12 +410,12 @@ async def test_deadlines_of_a_responder_hold_for_its_pool(tmp_path: Path) -> Non
 
 
 async def test_a_worker_is_replaced_after_so_many_calls() -> None:
-    async with pool_of(2, max_calls=5) as pool:
-        answers = await asyncio.gather(*(pool.call(Process()) for _ in range(40)))
+    async with pool_of(2, max_calls=4) as pool:
+        answers = await asyncio.gather(*(pool.call(Process()) for _ in range(20)))
         counts = [sum(answer == other for other in answers) for answer in answers]
-        assert max(counts) == 5
+        assert max(counts) == 4
         assert pool.counters.workers_lost == 0
-        assert pool.counters.workers_recycled >= 7
+        assert pool.counters.workers_recycled >= 4
         await until(lambda: len(pool.workers) == 2)
 
 
@@ -483,16 +483,21 @@ async def test_what_is_wrong_in_a_worker_is_told_to_the_caller(
         assert lines[1].endswith('broken.py", line 4, in <module>')
 
 
+HOOK_FAILS = """
+from tests.worker_router import router
+
+@router.on_connect
+async def hook(connection):
+    raise ValueError("the hook's")
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
         ("import threading\nthreading.Event().wait()", "not ready within 1.5 seconds"),
         ("import os\nos._exit(3)", "ended with exit status 3"),
-        (
-            "from tests.worker_router import router\n@router.on_connect\n"
-            "async def hook(connection): raise ValueError('hook')",
-            "it ended before it was ready; standard error may say more",
-        ),
+        (HOOK_FAILS, "it ended before it was ready; standard error may say more"),
     ],
     ids=["stuck", "exit", "hook"],
 )
@@ -509,7 +514,7 @@ async def test_a_worker_that_does_not_get_ready(
     with pytest.raises(WorkerStartError, match=problem):
         await pool_of(target="unready:router", start_timeout=timeout)
     if "hook" in source:
-        assert "ValueError: hook" in capfd.readouterr().err
+        assert "ValueError: the hook's" in capfd.readouterr().err
 
 
 async def test_a_worker_that_can_not_be_replaced_is_tried_again(
