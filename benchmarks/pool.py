@@ -7,7 +7,9 @@ other things meanwhile slows down a whole round alike.
 The first table is of the least work there is: `repeat("abc", 3)`, with one worker. "connection" is
 what a pool is made of: a child that serves the same router, and calls on the connection to it. With
 as many calls in flight, the pool is given as many places in its worker; "pool, one at a time" has
-one, as the others have. The second table is of a responder that computes for some ten milliseconds.
+one, as the others have. The second table is of a responder that computes for some ten milliseconds,
+beside as many processes that compute and that nobody calls: more than these can do the machine has
+not to give.
 """
 
 from __future__ import annotations
@@ -283,16 +285,63 @@ def overhead(in_flight: int, rounds: int, seconds: float) -> list[list[str]]:
     return rows
 
 
+def alone(workers: int, seconds: float) -> float:
+    """Give the computations a second of processes that do nothing else, all together."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.pool", "--alone", "--seconds", str(seconds)],
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(workers)
+    ]
+    return sum(float(process.communicate()[0]) for process in processes)
+
+
+def compute_alone(seconds: float) -> float:
+    count, begin = 0, 0.0
+    warm = time.perf_counter() + WARM_UP
+    while not begin or time.perf_counter() < begin + seconds:
+        computed(SIZE)
+        count += 1
+        if not begin and time.perf_counter() > warm:
+            count, begin = 0, time.perf_counter()
+    return count / (time.perf_counter() - begin)
+
+
+_TITLES = {
+    "alone": ("1 process alone", "2 processes alone"),
+    "worker": ("1 worker", "2 workers"),
+}
+
+
 def scaling(rounds: int, seconds: float) -> list[list[str]]:
-    ones: list[float] = []
-    twos: list[float] = []
+    """Compare one worker with two, and with as many processes that nobody calls.
+
+    What these reach is what the machine has to give, which may be less than two processors.
+    """
+    rates: dict[tuple[str, int], list[float]] = {
+        (kind, count): [] for kind in _TITLES for count in (1, 2)
+    }
     for _ in range(rounds):
-        ones.append(measured("computing", 8, 1, seconds))
-        twos.append(measured("computing", 8, 2, seconds))
-    ratio = statistics.median(two / one for one, two in zip(ones, twos, strict=True))
+        for (kind, count), found in rates.items():
+            if kind == "worker":
+                found.append(measured("computing", 8, count, seconds))
+            else:
+                found.append(alone(count, seconds))
+
+    def ratio(own: tuple[str, int], other: tuple[str, int]) -> str:
+        pairs = zip(rates[own], rates[other], strict=True)
+        return f"{statistics.median(mine / theirs for mine, theirs in pairs):.2f}"
+
     return [
-        ["1 worker", f"{statistics.median(ones):,.1f}", "1.00", ""],
-        ["2 workers", f"{statistics.median(twos):,.1f}", f"{ratio:.2f}", ""],
+        [
+            _TITLES[kind][count - 1],
+            f"{statistics.median(found):,.1f}",
+            ratio((kind, count), (kind, 1)),
+            ratio((kind, count), ("alone", count)),
+            "",
+        ]
+        for (kind, count), found in rates.items()
     ]
 
 
@@ -300,31 +349,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.pool", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each has its turn")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long a turn takes")
-    parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 100])
+    parser.add_argument("--in-flight", type=int, nargs="*", default=[1, 100])
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    [in_flight, *_] = options.in_flight
-    if options.child:
+    if options.alone:
+        print(compute_alone(options.seconds))
+    elif options.child:
         asyncio.run(serve_as_child())
     elif options.peer == "ampoule":
-        print(rate_of_ampoule(in_flight, options.workers, options.seconds))
+        print(rate_of_ampoule(options.in_flight[0], options.workers, options.seconds))
     elif options.peer:
         print(
-            asyncio.run(rate_of(options.peer, in_flight, options.workers, options.seconds)),
+            asyncio.run(
+                rate_of(options.peer, options.in_flight[0], options.workers, options.seconds)
+            ),
         )
     else:
+        head = ["", "in flight", "calls/s", "µs a call", "of a connection's", ""]
         rows = [
             row
             for in_flight in options.in_flight
             for row in overhead(in_flight, options.rounds, options.seconds)
         ]
-        head = ["", "in flight", "calls/s", "µs a call", "of a connection's", ""]
-        print(table(head, rows, markdown=options.markdown), end="\n\n")
+        if rows:
+            print(table(head, rows, markdown=options.markdown), end="\n\n")
         rows = scaling(options.rounds, options.seconds)
-        print(table(["computing", "calls/s", "ratio", ""], rows, markdown=options.markdown))
+        head = ["computing", "a second", "of one", "of processes alone", ""]
+        print(table(head, rows, markdown=options.markdown))
 
 
 if __name__ == "__main__":
