@@ -88,9 +88,13 @@ class Crew:
         self._keepers: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_given_back: Callable[[], None] | None = None
-        self.is_dismissed = False
-        self.is_over = asyncio.Event()
-        self.started = self.recycled = self.lost = self.killed = self.start_failures = 0
+        self.is_dismissed: bool = False
+        self.is_over: asyncio.Event = asyncio.Event()
+        self.started: int = 0
+        self.recycled: int = 0
+        self.lost: int = 0
+        self.killed: int = 0
+        self.start_failures: int = 0
 
     # -- Places ------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class Worker:
         is_stuck: whether it can't be ended well: a function of its goes on for ever.
         doom: why the pool has killed it, if it has.
         is_gone: set when another is to take its place.
+        since: when it was ready, by the event loop's clock.
     """
 
     __slots__ = (
@@ -54,14 +55,14 @@ class Worker:
     )
 
     def __init__(self, connection: ProcessConnection[Any]) -> None:
-        self.connection = connection
-        self.in_flight = 0
-        self.given = 0
-        self.is_retired = False
-        self.is_stuck = False
+        self.connection: ProcessConnection[Any] = connection
+        self.in_flight: int = 0
+        self.given: int = 0
+        self.is_retired: bool = False
+        self.is_stuck: bool = False
         self.doom: str | None = None
-        self.is_gone = asyncio.Event()
-        self.since = asyncio.get_running_loop().time()
+        self.is_gone: asyncio.Event = asyncio.Event()
+        self.since: float = asyncio.get_running_loop().time()
 
     @property
     def age(self) -> float:
