@@ -10,7 +10,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-compiled dist lint types format clean soak fuzz \
-	bench bench-features bench-micro bench-instructions bench-scale bench-memory bench-neighbours
+	bench bench-features bench-micro bench-instructions bench-scale bench-memory bench-neighbours \
+	bench-pool
 
 SECONDS ?= 600
 
@@ -71,6 +72,10 @@ bench-memory: $(VENV)/installed-dev
 
 bench-neighbours: $(VENV)/installed-dev
 	@$(BIN)/python -m benchmarks.neighbours $(OPTIONS)
+
+# make bench-pool OPTIONS="--rounds 9 --in-flight 100"
+bench-pool: $(VENV)/installed-dev
+	@$(BIN)/python -m benchmarks.pool $(OPTIONS)
 
 # make soak SECONDS=60
 soak: $(VENV)/installed-dev

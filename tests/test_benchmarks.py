@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import harness, race
+from benchmarks import harness, pool, race
 from benchmarks.attacker import Attacker
 from benchmarks.attacks import ATTACKS
 from benchmarks.peers.roster import PEERS
@@ -305,3 +305,14 @@ def test_table_says_what_the_server_did() -> None:
     assert harness.table(["a", "b", "c"], [["x", "10", did[:7]]], markdown=True) == (
         "| a | b | c |\n| --- | ---: | --- |\n| x | 10 | refused |"
     )
+
+
+@pytest.mark.parametrize("peer", [*pool.OVERHEAD_PEERS, "computing"])
+def test_pools_are_measured(peer: str) -> None:
+    assert pool.measured(peer, 2, 1, 0.1) > 0
+
+
+def test_tables_of_pools() -> None:
+    [one, _, worker, _] = pool.scaling(1, 0.1)
+    assert one[0] == "1 process alone"
+    assert worker[0] == "1 worker"

@@ -18,11 +18,13 @@ from typed_amp.errors import (
     NotAllowedError,
     ProcessEndedError,
     ProtocolViolationError,
+    QueueFullError,
     RemoteAmpError,
     StartTLSError,
     TooLongError,
     UnhandledCommandError,
     UnknownRemoteError,
+    WorkerStartError,
 )
 
 
@@ -83,6 +85,21 @@ EXAMPLES = [
         ProcessEndedError("worker.py", 123, -40),
         "the process worker.py (process 123) was killed by signal 40",
         ChildProcessError,
+    ),
+    (
+        QueueFullError("Buy", 1_000),
+        "Buy: 1,000 calls wait for a worker already, as many as max_queued lets wait",
+        AmpError,
+    ),
+    (
+        WorkerStartError("shop:router", "ImportError: no such module"),
+        "a worker can't serve shop:router: ImportError: no such module",
+        AmpError,
+    ),
+    (
+        WorkerStartError("shop:router", "ValueError: 5", "Traceback\nValueError: 5"),
+        "a worker can't serve shop:router: ValueError: 5\n\nTraceback\nValueError: 5",
+        AmpError,
     ),
     (CallTimeoutError("Buy", 2.50), "Buy: no answer within 2.5 seconds", TimeoutError),
     (StartTLSError("it is encrypted already"), "it is encrypted already", AmpError),

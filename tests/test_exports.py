@@ -27,6 +27,9 @@ DOCUMENTED = {
     "serve_fds", "serve_stdio", "serve_unix",
     # a client that comes back
     "Backoff", "Client", "ClientState", "ClientStatus",
+    # processes that compute
+    "PoolCounters", "QueueFullError", "WorkerPool", "WorkerStartError", "WorkerState",
+    "WorkerStatus",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",
     # boxes

@@ -12,7 +12,10 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "budget", "counters", "details", "expiries", "limits"],
+    [
+        *("backoff", "budget", "counters", "details", "expiries", "limits"),
+        *("recycling", "worker_state"),
+    ],
     ["errors"],
     [
         "box",
@@ -20,8 +23,10 @@ LAYERS = [
         "child_process",
         "listening",
         "opening",
+        "orphans",
         "outgoing",
         "pipe_transport",
+        "plain_functions",
         "tls",
     ],
     ["elements", "functions", "log", "peer_credentials"],
@@ -36,14 +41,16 @@ LAYERS = [
     ["signature"],
     ["command", "raw"],
     ["built_in", "router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
-    ["extensions", "lifetime", "responding", "waiting", "watchdog"],
+    ["extensions", "lifetime", "responding", "waiting", "watchdog", "worker_commands"],
     ["calls"],
     ["handover", "rendering", "responses"],
     ["link"],
     ["connection", "protocol"],
     ["occupancy"],
     ["client", "client_state", "processes", "server", "stdio", "testing"],
-    ["upkeep"],
+    ["upkeep", "worker", "worker_process"],
+    ["crew"],
+    ["worker_pool"],
     ["resending"],
     ["reconnecting"],
     ["cli"],

@@ -24,11 +24,13 @@ from typed_amp.errors import (
     NotAllowedError,
     ProcessEndedError,
     ProtocolViolationError,
+    QueueFullError,
     RemoteAmpError,
     StartTLSError,
     TooLongError,
     UnhandledCommandError,
     UnknownRemoteError,
+    WorkerStartError,
 )
 from typed_amp.large import Large
 from typed_amp.limits import Limits
@@ -41,6 +43,8 @@ from typed_amp.router import Router
 from typed_amp.server import Server, run, serve, serve_unix
 from typed_amp.stdio import serve_fds, serve_stdio
 from typed_amp.transitions import StartTLS, SwitchProtocol
+from typed_amp.worker_pool import WorkerPool
+from typed_amp.worker_state import PoolCounters, WorkerState, WorkerStatus
 
 __all__ = [
     "COMPILED",
@@ -71,9 +75,11 @@ __all__ = [
     "Limits",
     "NotAllowedError",
     "PeerCredentials",
+    "PoolCounters",
     "ProcessConnection",
     "ProcessEndedError",
     "ProtocolViolationError",
+    "QueueFullError",
     "RemoteAmpError",
     "Router",
     "Server",
@@ -83,6 +89,10 @@ __all__ = [
     "TooLongError",
     "UnhandledCommandError",
     "UnknownRemoteError",
+    "WorkerPool",
+    "WorkerStartError",
+    "WorkerState",
+    "WorkerStatus",
     "connect",
     "connect_process",
     "connect_unix",

@@ -79,9 +79,11 @@ class Connection(ClosedAtEnd, Generic[S]):
         peer: str | None = None,
         exit_status: Callable[[], int | None] | None = None,
     ) -> None:
+        router = router or _NO_ROUTER
+        router.begin_serving()
         self._link: Link[S] = Link(
             self,
-            router or _NO_ROUTER,
+            router,
             limits=limits or DEFAULT_LIMITS,
             drain_timeout=drain_timeout,
             call_timeout=call_timeout,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextvars import ContextVar
 from typing import Final
 
@@ -27,14 +28,19 @@ _MOST_MILLISECONDS: Final = 10**12
 def remaining_time() -> float | None:
     """Say how many seconds the caller of the responder that runs still waits; never below 0.
 
-    None if it waits for ever, or didn't say; also outside of a responder. Calls that a responder
+    None if it waits for ever, or didn't say; also outside of a responder. Also where a responder is
+    a plain function that runs in a thread. Calls that a responder
     makes have no more than that by themselves; this is for what isn't a call, such as a query to a
     database.
     """
     deadline = AMBIENT_DEADLINE.get()
     if deadline is None:
         return None
-    return max(0.0, deadline - asyncio.get_running_loop().time())
+    try:
+        now = asyncio.get_running_loop().time()
+    except RuntimeError:  # a plain function in a thread, whose event loop has this clock
+        now = time.monotonic()
+    return max(0.0, deadline - now)
 
 
 def time_for(own: float | None, default: float | None) -> float | None:

@@ -12,6 +12,8 @@ builtin error that somebody who has never heard of AMP would catch::
     ├── ConnectionLostError (ConnectionError)      the connection is gone, or was never made
     ├── ProcessEndedError (ChildProcessError)      why it is gone: the peer's process has ended
     ├── CallTimeoutError (TimeoutError)      no answer within the time the caller gave
+    ├── QueueFullError                       too many calls wait for a worker of a pool
+    ├── WorkerStartError                     a worker of a pool can't begin
     ├── StartTLSError                        TLS can't begin on this connection
     └── RemoteAmpError                       the peer answered with an error
         ├── UnhandledCommandError            ... it has no responder for the command
@@ -48,11 +50,13 @@ __all__ = [
     "NotAllowedError",
     "ProcessEndedError",
     "ProtocolViolationError",
+    "QueueFullError",
     "RemoteAmpError",
     "StartTLSError",
     "TooLongError",
     "UnhandledCommandError",
     "UnknownRemoteError",
+    "WorkerStartError",
 ]
 
 
@@ -239,6 +243,48 @@ class CallTimeoutError(AmpError, TimeoutError):
         if self.timeout <= 0:
             return f"{self.command}: no time was left for an answer{peer}"
         return f"{self.command}: no answer{peer} within {self.timeout:.3g} seconds"
+
+
+class QueueFullError(AmpError):
+    """So many calls wait for a worker of a pool that this one may not.
+
+    It was not sent, so that it may be made again later, whichever command it is.
+
+    Attributes:
+        command: the name of the command.
+        queued: how many calls wait.
+    """
+
+    def __init__(self, command: str, queued: int) -> None:
+        super().__init__(command, queued)
+        self.command = command
+        self.queued = queued
+
+    def __str__(self) -> str:
+        return (
+            f"{self.command}: {self.queued:,} calls wait for a worker already, as many as"
+            " max_queued lets wait"
+        )
+
+
+class WorkerStartError(AmpError):
+    """A worker of a pool can't begin: its router can't be imported, or a hook fails.
+
+    Attributes:
+        target: what it was to serve.
+        reason: what was wrong.
+        traceback: the worker's traceback, as text; empty if it could tell of none.
+    """
+
+    def __init__(self, target: str, reason: str, traceback: str = "") -> None:
+        super().__init__(target, reason, traceback)
+        self.target = target
+        self.reason = reason
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        told = f"a worker can't serve {self.target}: {self.reason}"
+        return f"{told}\n\n{self.traceback}" if self.traceback else told
 
 
 class StartTLSError(AmpError):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from typed_amp.errors import DefinitionError
 
-__all__ = ["check_function", "place_of"]
+__all__ = ["check_function", "is_async", "place_of"]
 
 
 _NOT_PLAIN: Final = (
@@ -36,8 +36,25 @@ def place_of(function: Any) -> str:
     return f'{name} ("{file}", line {line})'
 
 
+def is_async(function: Any) -> bool:
+    """Say whether a function, or an object that is called like one, is async."""
+    return any(map(inspect.iscoroutinefunction, _called(function)))
+
+
+def _called(function: Any) -> tuple[Any, ...]:
+    """Give what may say of which kind a function is: itself, and the method of an object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function, getattr(function, "__call__", None)  # noqa: B004
+
+
 def check_function(
-    function: Any, role: str, arguments: dict[int, str], *, plain_since: str | None = None
+    function: Any,
+    role: str,
+    arguments: dict[int, str],
+    *,
+    plain_since: str | None = None,
+    may_be_plain: bool = False,
 ) -> int:
     """Refuse what can't be called as it will be; say how many arguments it wants.
 
@@ -46,6 +63,7 @@ def check_function(
         role: what it is to be, for the message.
         arguments: by how many it may take, the words for them.
         plain_since: of what must not be async, why that is so; None of what must be.
+        may_be_plain: whether it may be either.
 
     Raises:
         DefinitionError: it is not.
@@ -54,15 +72,19 @@ def check_function(
         raise DefinitionError(
             f"{role} must be a function: {place_of(function)} is a class. Give an instance of it"
         )
-    bare = function
-    while isinstance(bare, functools.partial):
-        bare = bare.func
     if not callable(function):
         raise DefinitionError(f"{role} must be a function, not {function!r}")
-    called = (bare, getattr(bare, "__call__", None))  # noqa: B004
-    if plain_since is None and not any(map(inspect.iscoroutinefunction, called)):
+    if not (may_be_plain or plain_since or is_async(function)):
         raise DefinitionError(f"{role} must be an async function: {place_of(function)} is not")
-    if plain_since is not None and any(is_kind(each) for is_kind in _NOT_PLAIN for each in called):
+    may_be_async = plain_since is None and is_async(function)
+    if not may_be_async and any(
+        is_kind(each) for is_kind in _NOT_PLAIN for each in _called(function)
+    ):
+        if plain_since is None:
+            raise DefinitionError(
+                f"{role} must be an async function or a plain one: {place_of(function)} is a"
+                " generator"
+            )
         raise DefinitionError(
             f"{role} must be a plain function: {place_of(function)} is async or a generator."
             f" {plain_since}"

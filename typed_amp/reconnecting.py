@@ -173,6 +173,8 @@ class Client(ClosedAtEnd, Generic[S]):
             ValueError: there is no address, a host has no port, or an option makes no sense.
         """
         check_options(options)
+        if router is not None:
+            router.begin_serving()
         if port is not None:
             addresses = [checked_address((address, port))]
         elif isinstance(address, (str, os.PathLike)) or _is_pair(address):

@@ -7,14 +7,16 @@ that are to be mended.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, cast, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, cast, overload
 
 from typing_extensions import TypeVar
 
 from typed_amp.box import printable
 from typed_amp.errors import DefinitionError
-from typed_amp.functions import check_function, place_of
+from typed_amp.functions import check_function, is_async, place_of
 from typed_amp.guards import Guard
+from typed_amp.plain_functions import run_in_thread
 from typed_amp.raw import RAW
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ C = TypeVar("C")
 R = TypeVar("R")
 S = TypeVar("S", default=None)
 
+Place: TypeAlias = Literal["loop", "thread", "worker"]
+PlainRunner: TypeAlias = "Callable[..., Coroutine[Any, Any, Any]]"
+
 
 class ConnectionHook(Protocol[S]):
     """What `Router.on_connect` and `Router.on_disconnect` take."""
@@ -41,7 +46,10 @@ class ConnectionHook(Protocol[S]):
 
 
 class ResponderDecorator(Protocol[C, R, S]):
-    """What `Router.responder` gives: it registers a function and returns it unchanged."""
+    """What `Router.responder` gives: it registers a function and returns it unchanged.
+
+    The function is async, or a plain one; see there.
+    """
 
     @overload
     def __call__(
@@ -53,6 +61,14 @@ class ResponderDecorator(Protocol[C, R, S]):
         self, function: Callable[[C, Connection[S]], Coroutine[Any, Any, R]], /
     ) -> Callable[[C, Connection[S]], Coroutine[Any, Any, R]]: ...
 
+    @overload
+    def __call__(self, function: Callable[[C], R], /) -> Callable[[C], R]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[C, Connection[S]], R], /
+    ) -> Callable[[C, Connection[S]], R]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Responder:
@@ -60,15 +76,18 @@ class Responder:
 
     Attributes:
         signature: the command it answers, or all of them.
-        function: the function.
+        function: the function; async, once `Router.find` has given it.
         takes_connection: whether it wants the connection beside the command.
         guards: what must let a command pass before it is looked at, in their order.
+        runs_in: where it runs: on the event loop, as an async function does; in a thread; or
+            wherever plain functions run that say nothing of it.
     """
 
     signature: Signature[Any, Any]
-    function: Callable[..., Coroutine[Any, Any, Any]]
+    function: Callable[..., Any]
     takes_connection: bool
     guards: tuple[Guard, ...] = ()
+    runs_in: Place = "loop"
 
 
 class Router(Generic[S]):
@@ -107,10 +126,14 @@ class Router(Generic[S]):
         self._found_fallback: Responder | None = None
         self._included: list[Router[Any]] = []
         self._includers: list[Router[Any]] = []
+        self._run_plain: PlainRunner | None = None
+        self._is_served = False
         self.has_transitions: bool = False
         """Whether it answers commands that change what a connection speaks."""
 
-    def responder(self, command: CommandType[C, R]) -> ResponderDecorator[C, R, S]:
+    def responder(
+        self, command: CommandType[C, R], *, thread: bool = False
+    ) -> ResponderDecorator[C, R, S]:
         """Register the responder of a command; a decorator.
 
         The function is `async` and takes the command, or the command and the `Connection` that it
@@ -119,12 +142,24 @@ class Router(Generic[S]):
         parameter nothing is passed. Each call runs as a task of its own, beside all others, and is
         cancelled when the connection goes.
 
+        It may be a plain function, one with `def` alone, where that holds up nobody: in the
+        processes of a `WorkerPool`. To serve a router with such a one from this process is an
+        error. With `thread=True` it runs in a thread, and may be served everywhere. It can't be
+        cancelled then: its answer is dropped. Of the connection it may read what there is; all
+        else is for the event loop.
+
+        Args:
+            command: the class.
+            thread: whether the function is a plain one that runs in a thread of the event loop's
+                executor, see `asyncio.to_thread`. It must stand that others run beside it.
+
         Returns:
             A decorator that returns the function unchanged.
 
         Raises:
             DefinitionError: the command can't work, or has a responder already; or the function
-                is not async, or takes neither one argument nor two.
+                takes neither one argument nor two, or is a generator; or is async and to run in a
+                thread; or is not async, not to run in a thread, and the router is being served.
         """
         signature_of = getattr(command, "__amp_signature__", None)
         if signature_of is None or not isinstance(command, type):
@@ -136,8 +171,11 @@ class Router(Generic[S]):
                 function,
                 f"the responder of {signature.title}",
                 {1: "the command", 2: "the command and the connection"},
+                plain_since="It is to run in a thread, where nothing awaits it" if thread else None,
+                may_be_plain=not thread,
             )
-            self._add(Responder(signature, function, takes_connection=arity == 2))
+            runs_in: Place = "thread" if thread else "loop" if is_async(function) else "worker"
+            self._add(Responder(signature, function, takes_connection=arity == 2, runs_in=runs_in))
             return function
 
         return register
@@ -285,11 +323,47 @@ class Router(Generic[S]):
     def _look_up(self, name: bytes) -> Responder | None:
         responder = self._responders.get(name)
         if responder is not None:
-            self._found[name] = responder = self._with_guards(responder)
+            self._found[name] = responder = self._runnable(self._with_guards(responder))
             return responder
         if self._found_fallback is None and self._fallback is not None:
             self._found_fallback = self._with_guards(self._fallback)
         return self._found_fallback
+
+    def _runnable(self, responder: Responder) -> Responder:
+        if responder.runs_in == "loop":
+            return responder
+        run = self._run_plain if responder.runs_in == "worker" else run_in_thread
+        assert run is not None
+        return replace(responder, function=partial(run, responder.function))
+
+    def run_plain_functions(self, run: PlainRunner) -> None:
+        """Have plain functions that don't say where they run be run by a function; for workers.
+
+        Args:
+            run: an async function that is given the function and its arguments.
+        """
+        self._run_plain = run
+        self._forget_found()
+
+    def begin_serving(self) -> None:
+        """Be served from now on, by a server or a connection.
+
+        Raises:
+            DefinitionError: a responder is a plain function, and nothing says where it may run.
+        """
+        if not self._is_served:
+            for responder in self._responders.values():
+                self._check_runs(responder)
+            self._is_served = True
+
+    def _check_runs(self, responder: Responder) -> None:
+        if responder.runs_in == "worker" and self._run_plain is None:
+            raise DefinitionError(
+                f"the responder of {responder.signature.title}, {place_of(responder.function)}, is"
+                " a plain function, which holds up all connections of this process while it runs."
+                " Make it async, or register it with thread=True, or let a WorkerPool serve the"
+                " router"
+            )
 
     def _with_guards(self, responder: Responder) -> Responder:
         routers = dict.fromkeys(self._on_the_way_to(responder))
@@ -343,6 +417,8 @@ class Router(Generic[S]):
                     f"{printable(name)} has two responders: {place_of(other.function)} and"
                     f" {place_of(responder.function)}"
                 )
+            if router._is_served:
+                router._check_runs(responder)
 
     def _add(self, responder: Responder) -> None:
         self._check_free(responder)

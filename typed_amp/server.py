@@ -66,6 +66,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
         check_options(options)
         if max_handshakes < 1:
             raise ValueError(f"max_handshakes must be at least 1, not {max_handshakes}")
+        router.begin_serving()
         self._router = router
         self._admission: Admission[S] | None = None
         if admit is not None:

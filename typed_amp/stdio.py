@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
-__all__ = ["serve_fds", "serve_stdio"]
+__all__ = ["serve_fds", "serve_stdio", "take_standard_streams"]
 
 S = TypeVar("S", default=None)
 
@@ -63,7 +63,7 @@ def serve_stdio(
 
     async def open_connection() -> Connection[S]:
         _check(0, 1)
-        fds = _take_standard_streams()
+        fds = take_standard_streams()
         return await _open(router, *fds, peer="standard input and output", **options)
 
     return Opening(open_connection())
@@ -133,7 +133,7 @@ async def _open(
     return connection
 
 
-def _take_standard_streams() -> tuple[int, int]:
+def take_standard_streams() -> tuple[int, int]:
     """Give duplicates of descriptors 0 and 1, and have the two lead elsewhere for good.
 
     If they were put back some time, what is printed after that would be taken for AMP.

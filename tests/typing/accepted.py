@@ -218,7 +218,28 @@ def responders() -> None:
         return Page(rows=[command.first])
 
 
-def responders_that_are_no_plain_functions() -> None:
+def responders_that_are_not_async() -> None:
+    router = Router(state=Session)
+
+    @router.responder(Repeat)  # accepted
+    def repeat(command: Repeat) -> RepeatResult:
+        return RepeatResult(text=command.text)
+
+    @router.responder(Add, thread=True)  # accepted
+    def add(command: Add, connection: Connection[Session]) -> Sum:
+        return Sum(total=sum(command.numbers))
+
+    @router.responder(Ping, thread=True)  # accepted
+    def ping(command: Ping) -> None: ...
+
+    @router.responder(RepeatLoudly)  # accepted
+    def repeat_loudly(command: Repeat) -> CountedRepeatResult:
+        return CountedRepeatResult(text="", length=0)
+
+    assert_type(repeat(Repeat(text="")), RepeatResult)
+
+
+def responders_that_are_objects() -> None:
     router = Router(state=Session)
     greeter = Greeter()
     router.responder(Repeat)(greeter.repeat)  # accepted

@@ -132,7 +132,26 @@ async def gives_a_base_of_the_answer(command: Repeat) -> BaseModel:
     return RepeatResult(text="")
 
 
-def is_not_async(command: Repeat) -> RepeatResult:
+def is_plain(command: Repeat) -> RepeatResult:
+    return RepeatResult(text="")
+
+
+def is_plain_and_gives_text(command: Repeat) -> str:
+    return ""
+
+
+def is_plain_and_gives_nothing(command: Repeat) -> None: ...
+
+
+def is_plain_and_gives_an_answer_to_ping(command: Ping) -> RepeatResult:
+    return RepeatResult(text="")
+
+
+def is_plain_and_takes_another_command(command: Ping) -> RepeatResult:
+    return RepeatResult(text="")
+
+
+def is_plain_and_wants_a_session(command: Repeat, connection: Connection[Session]) -> RepeatResult:
     return RepeatResult(text="")
 
 
@@ -197,7 +216,13 @@ def responders() -> None:
     router.responder(Repeat)(may_give_nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     router.responder(Repeat)(gives_a_base_of_the_answer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     router.responder(Ping)(gives_an_answer_to_ping)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    router.responder(Repeat)(is_not_async)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.responder(Repeat)(is_plain_and_gives_text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.responder(Repeat)(is_plain_and_gives_nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.responder(Ping)(is_plain_and_gives_an_answer_to_ping)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.responder(Repeat)(is_plain_and_takes_another_command)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.responder(Repeat)(is_plain_and_wants_a_session)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.responder(Repeat, thread=True)(is_plain_and_gives_text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    router.responder(Repeat, threads=True)(is_plain)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     router.responder(Repeat)(gives_a_future)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     router.responder(Repeat)(takes_nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     router.responder(Repeat)(takes_too_much)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -272,7 +297,7 @@ def responders_below_the_decorator() -> None:
         raise NotImplementedError
 
     @router.responder(Repeat)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    def sync(command: Repeat) -> RepeatResult:
+    def sync(command: Repeat) -> Sum:
         raise NotImplementedError
 
     @router.responder  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
