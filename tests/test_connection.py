@@ -211,13 +211,20 @@ async def test_timeout_of_asyncio_works_as_well() -> None:
         assert await client.call(Repeat(text="ab")) == Text(text="ab")
 
 
-async def test_timeout_in_time_is_taken_back() -> None:
+async def test_timeouts_of_many_calls_leave_one_timer_at_each_end_and_none_behind() -> None:
     loop = asyncio.get_running_loop()
-    async with joined(example_router()) as (client, _):
-        await client.call(Repeat(text="ab"), timeout=3600)
+
+    def timers() -> int:
         scheduled = loop._scheduled  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         left = [handle for handle in scheduled if not handle.cancelled()]
-        assert all(handle.when() < loop.time() + 60 for handle in left)
+        return sum(handle.when() > loop.time() + 60 for handle in left)
+
+    async with joined(example_router()) as (client, _):
+        await asyncio.gather(
+            *(client.call(Repeat(text="ab"), timeout=3600 + number) for number in range(200))
+        )
+        assert timers() <= 2
+    assert timers() == 0
 
 
 async def test_what_a_caller_does_with_an_answer_or_an_error_is_his_own_business() -> None:
