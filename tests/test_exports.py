@@ -27,6 +27,8 @@ DOCUMENTED = {
     "serve_fds", "serve_stdio", "serve_unix",
     # a client that comes back
     "Backoff", "Client", "ClientState", "ClientStatus",
+    # one client over several servers
+    "ConnectionPool", "PoolState", "ServerState", "connect_pool",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",
     # boxes

@@ -12,7 +12,7 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "budget", "counters", "details", "limits"],
+    ["backoff", "balancing", "budget", "counters", "details", "limits"],
     ["errors"],
     [
         "box",
@@ -40,9 +40,9 @@ LAYERS = [
     ["connection", "protocol"],
     ["occupancy"],
     ["client", "client_state", "processes", "server", "stdio", "supply", "testing"],
-    ["connecting", "resending", "upkeep"],
-    ["calling"],
-    ["reconnecting"],
+    ["connecting", "finding", "pool_state", "resending", "upkeep"],
+    ["calling", "pool_upkeep"],
+    ["connection_pool", "reconnecting"],
     ["cli"],
     ["__init__", "__main__"],
 ]
@@ -52,6 +52,7 @@ PURE = [
     *(
         "addresses",
         "backoff",
+        "balancing",
         "box",
         "capture",
         "counters",

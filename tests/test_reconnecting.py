@@ -12,7 +12,7 @@ from tests.conftest import Certificates
 from tests.example_commands import Repeat, Text, Wait, example_router
 from tests.peers import HOST, LogCapture, until
 from tests.places import QUICK, place_of
-from typed_amp import Client, Connection, Router, serve_unix
+from typed_amp import Client, ClientStatus, Connection, Router, serve_unix
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_what_the_log_tells_to_programs(log: LogCapture) -> None:
             await place.open()
             await client.call(Repeat(text="ab"))
             await place.vanish()
-            await until(lambda: client.connection is None)
+            await until(lambda: client.state.status is ClientStatus.WAITING)
     records = [vars(each) for each in log.records if hasattr(each, "amp_server")]
     assert {each["amp_server"] for each in records} == {f"{HOST}:{place.port}"}
     events = [each["amp_event"] for each in records]

@@ -2,8 +2,8 @@
 
 Rule of this module: what a message tells to people, attributes of its record tell to programs:
 `amp_event`, always the same word for the same thing; `amp_connection`, the connection's name; and
-where there is one, `amp_command`, `amp_code` and `amp_limit`. Records of clients that come back have
-`amp_server` in place of `amp_connection`: where the server is.
+where there is one, `amp_command`, `amp_code` and `amp_limit`. Records of clients that come back
+have `amp_server` in place of `amp_connection`: where the server is.
 """
 
 from __future__ import annotations
