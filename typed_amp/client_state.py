@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from datetime import datetime
 
 __all__ = ["ClientState", "ClientStatus", "HasStatus", "States"]
@@ -86,7 +86,7 @@ class States(Generic[T]):
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def watch(self) -> AsyncIterator[T]:
+    async def watch(self) -> AsyncGenerator[T]:
         """Give the state there is, and the latest one after each change, to the last."""
         while True:
             state = self.latest

@@ -6,6 +6,7 @@ Rule of this module: it says what there is. Which servers there are, and which i
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 from typing_extensions import TypeVar, Unpack
@@ -70,14 +71,15 @@ class ConnectionPool(Calling[S]):
         """How each server is doing now: where it is, its status, how many calls wait there."""
         return self._upkeep.state.servers
 
-    def states(self) -> AsyncIterator[PoolState]:
+    async def states(self) -> AsyncIterator[PoolState]:
         """Give the state there is now, and then each that follows, to `ClientStatus.CLOSED`.
 
         One follows when a server is connected, lost, joins or leaves; calls that come and go make
         none. Whoever is slow to ask for the next one may miss some, never the latest. Any number
         may watch.
         """
-        return self._upkeep.states.watch()
+        async for _ in self._upkeep.states.watch():
+            yield self._upkeep.state
 
     async def wait_connected(self, count: int = 1) -> None:
         """Wait until there are connections to that many servers. Cancelling only stops the waiting.
@@ -85,9 +87,10 @@ class ConnectionPool(Calling[S]):
         Raises:
             ConnectionLostError: the pool is closed.
         """
-        async for state in self.states():
-            if state.connected >= count:
-                return
+        async with aclosing(self._upkeep.states.watch()) as states:
+            async for _ in states:
+                if len(self.connections) >= count:
+                    return
         raise self._upkeep.unavailable("wait_connected")
 
     @property
@@ -105,9 +108,8 @@ class ConnectionPool(Calling[S]):
         return self._upkeep.counters
 
     def __repr__(self) -> str:
-        state = self._upkeep.states.latest
-        servers = f"{state.connected} of {len(state.servers)} servers connected"
-        return f"<ConnectionPool, {state.status.value}, {servers}>"
+        servers = f"{len(self.connections)} of {len(self.servers)} servers connected"
+        return f"<ConnectionPool, {self.state.status.value}, {servers}>"
 
 
 @overload

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from typing_extensions import TypeVar
 
 from typed_amp.addresses import shown
 from typed_amp.balancing import Chooser
-from typed_amp.client_state import ClientStatus, States
+from typed_amp.client_state import ClientState, ClientStatus, States
 from typed_amp.counters import Counters
 from typed_amp.deadlines import AMBIENT_DEADLINE
 from typed_amp.errors import AmpError, ConnectionLostError
@@ -72,6 +73,7 @@ class PoolUpkeep(Supply[S]):
         look_up_timeout: float | None,
     ) -> None:
         super().__init__(backoff)
+        self._loop: asyncio.AbstractEventLoop
         self._make = make
         self._addresses = addresses
         self._find = find
@@ -86,9 +88,9 @@ class PoolUpkeep(Supply[S]):
         """A server has failed, so that its address may be gone."""
         self._look_up_error: BaseException | None = None
         self._left_counters = Counters()
-        self._since = datetime.now(UTC)
-        first = PoolState(ClientStatus.CONNECTING, self._since, ())
-        self.states: States[PoolState] = States(first)
+        self.states: States[ClientState] = States(_status(ClientStatus.CONNECTING))
+        """Of the pool as a whole. What there is to say of each server is put together when somebody
+        asks: many may change in one moment."""
 
     # -- What calls need -----------------------------------------------------------------------
 
@@ -102,8 +104,7 @@ class PoolUpkeep(Supply[S]):
 
     def choose(self, refused: Collection[Kept[S]] = ()) -> Kept[S] | None:
         """Choose the connection for the next call; None while there is none."""
-        now = asyncio.get_running_loop().time()
-        chosen = self._chooser.choose(self.kept, refused, now)
+        chosen = self._chooser.choose(self.kept, refused, self._loop.time())
         if chosen is None and not self.is_closed:
             self._ready.clear()
         return chosen
@@ -117,7 +118,11 @@ class PoolUpkeep(Supply[S]):
     def failure(self) -> BaseException | None:
         """What went wrong last, at any server or in finding them; None if nothing has."""
         states = [upkeep.states.latest for upkeep in self._servers.values()]
-        failed = [state for state in states if state.error is not None]
+        failed = [
+            state
+            for state in states
+            if state.error is not None and state.status is not ClientStatus.CONNECTED
+        ]
         if not failed:
             return self._look_up_error
         return max(failed, key=lambda state: state.since).error
@@ -145,18 +150,29 @@ class PoolUpkeep(Supply[S]):
     @property
     def state(self) -> PoolState:
         """How it is doing now."""
-        latest = self.states.latest
-        return self._snapshot(latest.status)
-
-    def _snapshot(self, status: ClientStatus) -> PoolState:
         leaving = [(address, upkeep) for upkeep, (address, _) in self._leaving.items()]
         servers = [*self._servers.items(), *leaving]
-        now = asyncio.get_running_loop().time()
+        latest = self.states.latest
         return PoolState(
-            status,
-            self._since,
-            tuple(_state_of(address, upkeep, now) for address, upkeep in servers),
+            latest.status,
+            latest.since,
+            tuple(self._state_of(address, upkeep) for address, upkeep in servers),
             self._look_up_error,
+        )
+
+    def _state_of(self, address: Address, upkeep: Upkeep[S]) -> ServerState:
+        state = upkeep.states.latest
+        kept = upkeep.current
+        return ServerState(
+            status=state.status,
+            since=state.since,
+            address=address,
+            error=state.error,
+            failures=state.failures,
+            delay=state.delay,
+            calls_in_flight=upkeep.calls,
+            is_avoided=kept is not None and self._loop.time() < kept.avoided_until,
+            counters=upkeep.counters,
         )
 
     def _changed(self) -> None:
@@ -176,27 +192,27 @@ class PoolUpkeep(Supply[S]):
         elif status is ClientStatus.CONNECTED:
             status = ClientStatus.WAITING
             self._is_down()
-        if any(each.states.latest.failures for each in self._servers.values()):
+        states = (upkeep.states.latest for upkeep in self._servers.values())
+        if any(state.status is ClientStatus.WAITING for state in states):
             self._troubled.set()
         self._tell(status)
 
     def _tell(self, status: ClientStatus) -> None:
-        if status is not self.states.latest.status:
-            self._since = datetime.now(UTC)
-        self.states.change(self._snapshot(status))
+        latest = self.states.latest
+        self.states.change(replace(latest) if status is latest.status else _status(status))
 
     # -- Which servers there are ---------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to connect."""
+        self._loop = asyncio.get_running_loop()
         self.has_begun = True
         self._is_down()
         if self._find is None:
             self._arrange(self._addresses)
         else:
             looking = self._look_up_again_and_again(self._find)
-            loop = asyncio.get_running_loop()
-            self._looking = loop.create_task(looking, name="typed_amp pool")
+            self._looking = self._loop.create_task(looking, name="typed_amp pool")
 
     def _arrange(self, addresses: Iterable[Address]) -> None:
         """Have these servers and no others."""
@@ -217,7 +233,7 @@ class PoolUpkeep(Supply[S]):
         told = "%s is gone from the servers; calls under way there may finish"
         log_server(logging.INFO, "server_left", address, told, shown(address))
         upkeep = self._servers.pop(address)
-        seeing_off = asyncio.get_running_loop().create_task(self._see_off(upkeep))
+        seeing_off = self._loop.create_task(self._see_off(upkeep))
         self._leaving[upkeep] = address, seeing_off
         upkeep.retire(ConnectionLostError("its address is gone from the servers"))
 
@@ -238,9 +254,8 @@ class PoolUpkeep(Supply[S]):
                 addresses = await found_addresses(find, self._look_up_timeout)
             except (Exception, asyncio.CancelledError) as error:
                 task = asyncio.current_task()
-                if isinstance(error, asyncio.CancelledError) and (
-                    task is None or task.cancelling()
-                ):
+                is_ours = task is None or task.cancelling()
+                if isinstance(error, asyncio.CancelledError) and is_ours:
                     raise
                 failures += 1
                 self._look_up_error = error
@@ -296,17 +311,5 @@ class PoolUpkeep(Supply[S]):
             await asyncio.wait([task for _, task in self._leaving.values()])
 
 
-def _state_of(address: Address, upkeep: Upkeep[S], now: float) -> ServerState:
-    state = upkeep.states.latest
-    kept = upkeep.current
-    return ServerState(
-        status=state.status,
-        since=state.since,
-        address=address,
-        error=state.error,
-        failures=state.failures,
-        delay=state.delay,
-        calls_in_flight=upkeep.calls,
-        is_avoided=kept is not None and kept.avoided_until > now,
-        counters=upkeep.counters,
-    )
+def _status(status: ClientStatus) -> ClientState:
+    return ClientState(status, datetime.now(UTC), None)
