@@ -215,7 +215,8 @@ class Upkeep(Supply[S]):
             if not isinstance(failure, Exception):
                 raise
         finally:
-            self.close(error=error)
+            if not self.is_closed:  # which lets calls finish that are under way, if it is retired
+                self.close(error=error)
 
     async def _attempt(self) -> bool:
         """Connect; says whether there is a connection now."""
