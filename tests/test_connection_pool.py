@@ -603,7 +603,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STEPS, st.sampled_from(BALANCES))
 def test_no_call_hangs_and_none_is_carried_out_too_often(
     steps: list[tuple[str, int, int]], balance: Balance
