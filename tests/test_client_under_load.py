@@ -15,6 +15,7 @@ from tests.peers import HOST, until
 from tests.places import QUICK, free_port
 from tests.programs import Program, program
 from typed_amp import Client, ConnectionLostError
+from typed_amp.calling import Calling
 
 SECONDS = 0.2
 """How long the longest calls take; others take less, so that some are always under way."""
@@ -26,7 +27,7 @@ class Load:
     The odd ones are.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Calling) -> None:
         self.client = client
         self.in_flight: set[int] = set()
         self.succeeded: set[int] = set()

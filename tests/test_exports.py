@@ -30,6 +30,8 @@ DOCUMENTED = {
     # processes that compute
     "PoolCounters", "QueueFullError", "WorkerPool", "WorkerStartError", "WorkerState",
     "WorkerStatus",
+    # one client over several servers
+    "ConnectionPool", "PoolState", "ServerState", "connect_pool",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",
     # boxes

@@ -13,7 +13,7 @@ PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
     [
-        *("backoff", "budget", "counters", "details", "expiries", "limits"),
+        *("backoff", "balancing", "budget", "counters", "details", "expiries", "limits"),
         *("recycling", "worker_state"),
     ],
     ["errors"],
@@ -47,12 +47,10 @@ LAYERS = [
     ["link"],
     ["connection", "protocol"],
     ["occupancy"],
-    ["client", "client_state", "processes", "server", "stdio", "testing"],
-    ["upkeep", "worker", "worker_process"],
-    ["crew"],
-    ["worker_pool"],
-    ["resending"],
-    ["reconnecting"],
+    ["client", "client_state", "processes", "server", "stdio", "supply", "testing"],
+    ["connecting", "finding", "pool_state", "resending", "upkeep", "worker", "worker_process"],
+    ["calling", "crew", "pool_upkeep"],
+    ["connection_pool", "reconnecting", "worker_pool"],
     ["cli"],
     ["__init__", "__main__"],
 ]
@@ -62,6 +60,7 @@ PURE = [
     *(
         "addresses",
         "backoff",
+        "balancing",
         "box",
         "capture",
         "counters",

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.conftest import Certificates
 from tests.example_commands import Repeat, Text, Wait, example_router
-from tests.peers import HOST, until
+from tests.peers import HOST, LogCapture, until
 from tests.places import QUICK, place_of
-from typed_amp import Client, Connection, Router, serve_unix
+from typed_amp import Client, ClientStatus, Connection, Router, serve_unix
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,46 @@ async def test_tls_over_a_unix_socket(certificates: Certificates, tmp_path: Path
         assert await client.call(Repeat(text="ab")) == Text(text="ab")
         assert client.connection is not None
         assert client.connection.peer_certificate is not None
+
+
+async def test_counters_are_of_all_its_connections() -> None:
+    async with (
+        place_of(example_router()) as place,
+        Client(HOST, place.port, backoff=QUICK) as client,
+    ):
+        assert await client.call(Repeat(text="ab")) == Text(text="ab")
+        sent = client.counters.bytes_sent
+        place.cut()
+        await until(lambda: client.connection is None)
+        assert await client.call(Repeat(text="ab")) == Text(text="ab")
+        await until(lambda: client.counters.connections == 1)
+        assert client.counters.calls == 2
+        assert client.counters.bytes_sent > sent
+    assert client.counters.calls == 2
+    assert client.counters.connections == 0
+
+
+async def test_a_name_that_is_no_field() -> None:
+    async with (
+        place_of(example_router()) as place,
+        Client(HOST, place.port, backoff=QUICK) as client,
+    ):
+        call: Any = client.call_remote
+        with pytest.raises(ValidationError, match="text_\n  Extra inputs are not permitted"):
+            await call(Repeat, text="ab", text_="ab")
+
+
+async def test_what_the_log_tells_to_programs(log: LogCapture) -> None:
+    async with place_of(example_router(), is_open=False) as place:
+        client = await Client(HOST, place.port, backoff=QUICK, wait_for_first=False)
+        async with client:
+            await until(lambda: client.state.failures)
+            await place.open()
+            await client.call(Repeat(text="ab"))
+            await place.vanish()
+            await until(lambda: client.state.status is ClientStatus.WAITING)
+    records = [vars(each) for each in log.records if hasattr(each, "amp_server")]
+    assert {each["amp_server"] for each in records} == {f"{HOST}:{place.port}"}
+    events = [each["amp_event"] for each in records]
+    assert events[0] == "connect_failed"
+    assert events[events.index("connected") + 1] == "lost"

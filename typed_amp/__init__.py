@@ -9,6 +9,7 @@ from typed_amp.command import Command
 from typed_amp.command_error import CommandError
 from typed_amp.compiled import COMPILED
 from typed_amp.connection import Connection
+from typed_amp.connection_pool import ConnectionPool, connect_pool
 from typed_amp.counters import Counters
 from typed_amp.deadlines import remaining_time
 from typed_amp.descriptors import Descriptor
@@ -37,6 +38,7 @@ from typed_amp.limits import Limits
 from typed_amp.options import ConnectionOptions
 from typed_amp.peer_credentials import PeerCredentials
 from typed_amp.planning import Key
+from typed_amp.pool_state import PoolState, ServerState
 from typed_amp.processes import ProcessConnection, connect_process
 from typed_amp.reconnecting import Client
 from typed_amp.router import Router
@@ -62,6 +64,7 @@ __all__ = [
     "Connection",
     "ConnectionLostError",
     "ConnectionOptions",
+    "ConnectionPool",
     "Counters",
     "DecodeError",
     "DefinitionError",
@@ -76,6 +79,7 @@ __all__ = [
     "NotAllowedError",
     "PeerCredentials",
     "PoolCounters",
+    "PoolState",
     "ProcessConnection",
     "ProcessEndedError",
     "ProtocolViolationError",
@@ -83,6 +87,7 @@ __all__ = [
     "RemoteAmpError",
     "Router",
     "Server",
+    "ServerState",
     "StartTLS",
     "StartTLSError",
     "SwitchProtocol",
@@ -94,6 +99,7 @@ __all__ = [
     "WorkerState",
     "WorkerStatus",
     "connect",
+    "connect_pool",
     "connect_process",
     "connect_unix",
     "encode_box",

@@ -6,9 +6,15 @@ Rule of this module: whatever family a socket is of, its users see `(host, port)
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
-__all__ = ["address_of", "checked_address", "shown"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["OneAddress", "address_of", "checked_address", "is_pair", "listed_addresses", "shown"]
+
+OneAddress: TypeAlias = "tuple[str, int] | str | os.PathLike[str]"
+"""What users may name as one address: a pair of host and port, or the path of a Unix socket."""
 
 
 def address_of(name: Any) -> tuple[str, int] | str | None:
@@ -47,14 +53,38 @@ def checked_address(address: Any) -> tuple[str, int] | str:
                 f" in the current directory is './{path}'"
             )
         return path
-    if not (
-        isinstance(address, tuple)
-        and len(address) == 2
-        and isinstance(address[0], str)
-        and isinstance(address[1], int)
-    ):
+    if not is_pair(address):
         raise TypeError(f"an address is (host, port) or the path of a Unix socket, not {address!r}")
     host, port = address
     if not 0 < port < 65_536:
         raise ValueError(f"there is no port {port} to connect to at {host}")
     return host, port
+
+
+def is_pair(address: object) -> TypeGuard[tuple[str, int]]:
+    """Say whether something is a pair of host and port."""
+    return (
+        isinstance(address, tuple)
+        and len(address) == 2
+        and isinstance(address[0], str)
+        and isinstance(address[1], int)
+    )
+
+
+def listed_addresses(
+    address: OneAddress | Sequence[OneAddress], port: int | None
+) -> list[tuple[str, int] | str]:
+    """Take what a user names as one address, or as several.
+
+    Raises:
+        TypeError: one is none.
+        ValueError: likewise; or there is none at all.
+    """
+    if port is not None:
+        return [checked_address((address, port))]
+    if isinstance(address, (str, os.PathLike)) or is_pair(address):
+        return [checked_address(address)]
+    addresses = [checked_address(one) for one in address]
+    if not addresses:
+        raise ValueError("a client needs at least one address")
+    return addresses

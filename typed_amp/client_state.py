@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from datetime import datetime
 
-__all__ = ["ClientState", "ClientStatus", "States"]
+__all__ = ["ClientState", "ClientStatus", "HasStatus", "States"]
 
 
 class ClientStatus(enum.Enum):
@@ -56,25 +56,37 @@ class ClientState:
     delay: float = 0.0
 
 
-class States:
+class HasStatus(Protocol):
+    """A state that says whether it is the last."""
+
+    @property
+    def status(self) -> ClientStatus:
+        """What is going on; nothing follows `ClientStatus.CLOSED`."""
+        ...
+
+
+T = TypeVar("T", bound=HasStatus)
+
+
+class States(Generic[T]):
     """A state that can be watched.
 
     Args:
         state: the first one.
     """
 
-    def __init__(self, state: ClientState) -> None:
-        self.latest: ClientState = state
+    def __init__(self, state: T) -> None:
+        self.latest: T = state
         self._changed = asyncio.Event()
 
-    def change(self, state: ClientState) -> None:
+    def change(self, state: T) -> None:
         """There is another state from now on."""
         self.latest = state
         # Those who wait have this event in hand; who comes later waits for the next change.
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def watch(self) -> AsyncIterator[ClientState]:
+    async def watch(self) -> AsyncGenerator[T]:
         """Give the state there is, and the latest one after each change, to the last."""
         while True:
             state = self.latest

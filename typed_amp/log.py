@@ -2,7 +2,8 @@
 
 Rule of this module: what a message tells to people, attributes of its record tell to programs:
 `amp_event`, always the same word for the same thing; `amp_connection`, the connection's name; and
-where there is one, `amp_command`, `amp_code` and `amp_limit`.
+where there is one, `amp_command`, `amp_code` and `amp_limit`. Records of clients that come back
+have `amp_server` in place of `amp_connection`: where the server is.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.addresses import shown
+
 if TYPE_CHECKING:
     from typed_amp.connection import Connection
 
-__all__ = ["LOGGER", "log"]
+__all__ = ["LOGGER", "log", "log_server"]
 
 LOGGER: Final = logging.getLogger("typed_amp")
 """To which all goes."""
@@ -45,3 +48,25 @@ def log(
     extra |= {"amp_event": event, "amp_connection": connection.name}
     template = "%r: " + message
     LOGGER.log(level, template, connection, *arguments, exc_info=error, extra=extra, stacklevel=2)
+
+
+def log_server(
+    level: int,
+    event: str,
+    server: tuple[str, int] | str,
+    message: str,
+    *arguments: object,
+    error: BaseException | None = None,
+) -> None:
+    """Log something about a server that a client is connected to, or would be.
+
+    Args:
+        level: of the `logging` module.
+        event: the word for it.
+        server: where the server is.
+        message: the message, with places for the arguments.
+        arguments: for these places.
+        error: whose traceback is to be shown.
+    """
+    extra = {"amp_event": event, "amp_server": shown(server)}
+    LOGGER.log(level, message, *arguments, exc_info=error, extra=extra, stacklevel=2)

@@ -6,61 +6,34 @@ sent again is `Resending`'s.
 
 from __future__ import annotations
 
-import os
 import random
-import ssl as tls
-from types import MappingProxyType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Final,
-    Generic,
-    ParamSpec,
-    Self,
-    TypeAlias,
-    TypeGuard,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
-from typed_amp.addresses import checked_address, shown
+from typed_amp.addresses import listed_addresses, shown
 from typed_amp.backoff import Backoff
-from typed_amp.box import printable
-from typed_amp.client import connect, connect_unix
-from typed_amp.opening import ClosedAtEnd
-from typed_amp.options import check_options
-from typed_amp.resending import Resending
+from typed_amp.calling import Calling
+from typed_amp.connecting import CONNECT_TIMEOUT, check_lasting, connector
 from typed_amp.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+    from ssl import SSLContext
 
-    from typed_amp.box import Box
+    from typed_amp.addresses import OneAddress
     from typed_amp.client_state import ClientState
-    from typed_amp.command import Command
     from typed_amp.connection import Connection
-    from typed_amp.opening import Opening
+    from typed_amp.counters import Counters
     from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
-    from typed_amp.upkeep import Address
 
-__all__ = ["CONNECT_TIMEOUT", "Client"]
+__all__ = ["Client"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
 S = TypeVar("S", default=None)
 
-OneAddress: TypeAlias = "tuple[str, int] | str | os.PathLike[str]"
 
-CONNECT_TIMEOUT: Final = 10.0
-"""How many seconds an attempt to connect may take, unless told otherwise.
-
-Where a machine is gone nothing answers, and the system alone would try for minutes.
-"""
-
-
-class Client(ClosedAtEnd, Generic[S]):
+class Client(Calling[S]):
     """A connection to a server that may go and come back, or to one of several servers.
 
     ::
@@ -101,7 +74,7 @@ class Client(ClosedAtEnd, Generic[S]):
         wait_for_first: bool = True,
         wait_for_connection: bool = True,
         connect_timeout: float | None = CONNECT_TIMEOUT,
-        ssl: tls.SSLContext | bool | None = None,
+        ssl: SSLContext | bool | None = None,
         server_hostname: str | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None: ...
@@ -120,7 +93,7 @@ class Client(ClosedAtEnd, Generic[S]):
         wait_for_first: bool = True,
         wait_for_connection: bool = True,
         connect_timeout: float | None = CONNECT_TIMEOUT,
-        ssl: tls.SSLContext | bool | None = None,
+        ssl: SSLContext | bool | None = None,
         server_hostname: str | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None: ...
@@ -138,7 +111,7 @@ class Client(ClosedAtEnd, Generic[S]):
         wait_for_first: bool = True,
         wait_for_connection: bool = True,
         connect_timeout: float | None = CONNECT_TIMEOUT,
-        ssl: tls.SSLContext | bool | None = None,
+        ssl: SSLContext | bool | None = None,
         server_hostname: str | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
@@ -172,152 +145,33 @@ class Client(ClosedAtEnd, Generic[S]):
             TypeError: an address is none, or there is no such option.
             ValueError: there is no address, a host has no port, or an option makes no sense.
         """
-        check_options(options)
-        if router is not None:
-            router.begin_serving()
-        if port is not None:
-            addresses = [checked_address((address, port))]
-        elif isinstance(address, (str, os.PathLike)) or _is_pair(address):
-            addresses = [checked_address(address)]
-        else:
-            addresses = [checked_address(one) for one in address]
-        if not addresses:
-            raise ValueError("a client needs at least one address")
-        for name, value in (
-            ("attempts", attempts),
-            ("call_timeout", options.get("call_timeout")),
-            ("connect_timeout", connect_timeout),
-        ):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, or None, not {value}")
-        if ssl and not server_hostname and any(isinstance(one, str) for one in addresses):
-            raise ValueError(
-                "TLS over a Unix socket needs server_hostname, the name in the server's certificate"
-            )
+        addresses = listed_addresses(address, port)
+        check_lasting(
+            addresses,
+            options,
+            attempts=attempts,
+            connect_timeout=connect_timeout,
+            ssl=ssl,
+            server_hostname=server_hostname,
+        )
         if shuffle:
             random.shuffle(addresses)
         self._addresses = addresses
         self._waits_for_first = wait_for_first
 
-        def open_connection(where: Address) -> Opening[Connection[S]]:
-            # Their overloads tell a router from None; here it may be either.
-            given: Router[S] = router  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-            if isinstance(where, str):
-                return connect_unix(
-                    where,
-                    router=given,
-                    ssl=tls.create_default_context() if ssl is True else ssl or None,
-                    server_hostname=server_hostname,
-                    **options,
-                )
-            return connect(
-                *where,
-                router=given,
-                ssl=ssl,
-                server_hostname=server_hostname,
-                **options,
-            )
-
         self._upkeep: Upkeep[S] = Upkeep(
-            open_connection,
+            connector(router, ssl=ssl, server_hostname=server_hostname, options=options),
             addresses,
             backoff=backoff or Backoff(),
             connect_timeout=connect_timeout,
             on_connect=on_connect,
             attempts=attempts,
         )
-        self._resending = Resending(
+        super().__init__(
             self._upkeep,
             waits=wait_for_connection,
             timeout=options.get("call_timeout"),
             attempts=attempts,
-        )
-
-    # -- Calling -----------------------------------------------------------------------------
-
-    async def call(
-        self,
-        command: Command[R],
-        *,
-        timeout: float | None = None,
-        wait_for_connection: bool | None = None,
-    ) -> R:
-        """Have the peer carry out a command, and give its answer.
-
-        As `Connection.call`, but that it waits for a connection while there is none, and sends
-        again what may be sent again; see the class. Cancelling stops that.
-
-        Args:
-            command: the command.
-            timeout: seconds for all of it; `call_timeout=` of the client if left out, `math.inf`
-                for no end.
-            wait_for_connection: whether to wait while there is no connection, if that is to
-                differ from what the client was told.
-
-        Raises:
-            ConnectionLostError: the connection went before the answer came, and the command isn't
-                idempotent; or there is no connection and the call doesn't wait for one; or the
-                client is closed. It says why, and since when; `was_sent` says whether a peer may
-                have carried out the command.
-            CallTimeoutError: the time is over. `__cause__` is what was wrong before, if anything.
-            RemoteAmpError: as for `Connection.call`; `CLOSING` and `BUSY` only if `attempts` is
-                used up.
-            Exception: as `Connection.call`.
-        """
-        signature = command.__amp_signature__()
-
-        def send(connection: Connection[S], seconds: float) -> Awaitable[R]:
-            return connection.call(command, timeout=seconds)
-
-        return await self._resending.send(
-            signature.title,
-            send,
-            is_idempotent=signature.idempotent,
-            timeout=timeout,
-            waits=wait_for_connection,
-        )
-
-    async def call_remote(
-        self, command: Callable[P, Command[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
-        """Make a command and call it: `call_remote(Repeat, text="abc", times=3)`.
-
-        Raises:
-            pydantic.ValidationError: the fields are not those of the command.
-            Exception: as `call`.
-        """
-        return await self.call(command(*args, **kwargs))
-
-    async def call_box(
-        self,
-        name: str | bytes,
-        box: Mapping[bytes, bytes] = MappingProxyType({}),
-        *,
-        requires_answer: bool = True,
-        idempotent: bool = False,
-        timeout: float | None = None,
-        wait_for_connection: bool | None = None,
-    ) -> Box:
-        """Call a command by its name, with a box as it is; see `Connection.call_box`.
-
-        Args:
-            name: as for `Connection.call_box`.
-            box: as for `Connection.call_box`.
-            requires_answer: as for `Connection.call_box`.
-            idempotent: whether it may be sent again when a connection was lost.
-            timeout: as for `call`.
-            wait_for_connection: as for `call`.
-
-        Raises:
-            Exception: as `call` and `Connection.call_box`.
-        """
-        title = printable(name.encode() if isinstance(name, str) else name)
-
-        def send(connection: Connection[S], seconds: float) -> Awaitable[Box]:
-            return connection.call_box(name, box, requires_answer=requires_answer, timeout=seconds)
-
-        return await self._resending.send(
-            title, send, is_idempotent=idempotent, timeout=timeout, waits=wait_for_connection
         )
 
     # -- Watching ----------------------------------------------------------------------------
@@ -351,31 +205,11 @@ class Client(ClosedAtEnd, Generic[S]):
         return None if kept is None else kept.connection
 
     @property
-    def is_closed(self) -> bool:
-        """Whether calls fail, since the client is closed or has given up."""
-        return self._upkeep.is_closed
+    def counters(self) -> Counters:
+        """What happened on all its connections up to now, those that have ended among them."""
+        return self._upkeep.counters
 
-    # -- Opening and closing -----------------------------------------------------------------
-
-    def close(self, *, drain_timeout: float | None = None) -> None:
-        """Begin to close. Returns at once; `wait_closed` waits for the end.
-
-        Calls that wait for a connection fail with `ConnectionLostError`, and so do new ones. The
-        connection is closed as by `Connection.close`: responders may finish. Calling it again does
-        nothing, but that a shorter time holds.
-
-        Args:
-            drain_timeout: seconds for running responders to finish; 0 cancels them now. If left
-                out, what was said where the client was made.
-        """
-        self._upkeep.close(drain_timeout=drain_timeout)
-
-    async def wait_closed(self) -> None:
-        """Wait until the client is closed, and nothing of it goes on.
-
-        Cancelling only stops the waiting.
-        """
-        await self._upkeep.wait_closed()
+    # -- Opening -----------------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, Any, Self]:
         return self._opened().__await__()
@@ -391,17 +225,8 @@ class Client(ClosedAtEnd, Generic[S]):
         if upkeep.is_closed:
             raise upkeep.unavailable("open")
         upkeep.start()
-        if not self._waits_for_first:
-            return self
-        try:
-            while upkeep.current is None:
-                if upkeep.is_closed:
-                    raise upkeep.mistake or upkeep.unavailable("open")
-                await upkeep.wait_ready()
-        except BaseException:
-            self.close(drain_timeout=0)
-            await self.wait_closed()
-            raise
+        if self._waits_for_first:
+            await upkeep.wait_first()
         return self
 
     async def __aenter__(self) -> Self:
@@ -410,12 +235,3 @@ class Client(ClosedAtEnd, Generic[S]):
     def __repr__(self) -> str:
         where = ", ".join(shown(address) for address in self._addresses)
         return f"<Client of {where}, {self.state.status.value}>"
-
-
-def _is_pair(address: object) -> TypeGuard[tuple[str, int]]:
-    return (
-        isinstance(address, tuple)
-        and len(address) == 2
-        and isinstance(address[0], str)
-        and isinstance(address[1], int)
-    )

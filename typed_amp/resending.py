@@ -16,13 +16,13 @@ from typed_amp.addresses import shown
 from typed_amp.box import BUSY, CLOSING
 from typed_amp.deadlines import time_for
 from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError
-from typed_amp.upkeep import reason_of
+from typed_amp.supply import reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from typed_amp.connection import Connection
-    from typed_amp.upkeep import Kept, Upkeep
+    from typed_amp.supply import Kept, Supply
 
 __all__ = ["Resending"]
 
@@ -37,16 +37,16 @@ class Resending(Generic[S]):
     """Makes the calls of a client, on whichever connection there is.
 
     Args:
-        upkeep: has the connections.
+        supply: has the connections.
         waits: whether calls wait for a connection while there is none.
         timeout: seconds for calls that say none.
         attempts: how often one call is tried; None for any number.
     """
 
     def __init__(
-        self, upkeep: Upkeep[S], *, waits: bool, timeout: float | None, attempts: int | None
+        self, supply: Supply[S], *, waits: bool, timeout: float | None, attempts: int | None
     ) -> None:
-        self._upkeep = upkeep
+        self._supply = supply
         self._waits = waits
         self._timeout = timeout
         self._most_tries = math.inf if attempts is None else attempts
@@ -57,6 +57,7 @@ class Resending(Generic[S]):
         send: Callable[[Connection[S], float], Awaitable[R]],
         *,
         is_idempotent: bool,
+        requires_answer: bool,
         timeout: float | None,
         waits: bool | None,
     ) -> R:
@@ -66,6 +67,7 @@ class Resending(Generic[S]):
             title: the command's name, for messages.
             send: makes the call on a connection, within so many seconds.
             is_idempotent: whether the command may be carried out twice.
+            requires_answer: whether the end of the call says that the peer has answered.
             timeout: seconds for all of it; None for those of the client, `math.inf` for no end.
             waits: whether to wait while there is no connection; None for what the client says.
 
@@ -75,6 +77,7 @@ class Resending(Generic[S]):
             CallTimeoutError: the time is over.
             Exception: what `send` raises.
         """
+        supply = self._supply
         if waits is None:
             waits = self._waits
         timeout = time_for(timeout, self._timeout)
@@ -84,13 +87,19 @@ class Resending(Generic[S]):
         notes: list[str] = []
         failure: Exception | None = None
         was_sent = False
-        tries = busy = 0
+        tries = rounds = 0
+        refused: Collection[Kept[S]] = ()
         while True:
-            kept = self._upkeep.current
+            kept = supply.choose(refused)
+            if kept in refused:  # all there are have been busy
+                rounds += 1
+                refused = ()
+                await self._pause(rounds, deadline)
+                continue
             is_delayed = failure is not None or kept is None
             if kept is None:
                 if not waits:
-                    raise self._upkeep.unavailable(title, was_sent=was_sent)
+                    raise supply.unavailable(title, was_sent=was_sent)
                 kept = await self._next(title, timeout, deadline, was_sent=was_sent)
             if deadline is not None and timeout is not None and is_delayed:
                 remaining = deadline - loop.time()
@@ -99,12 +108,16 @@ class Resending(Generic[S]):
             tries += 1
             kept.calls += 1
             try:
-                return await send(kept.connection, math.inf if remaining is None else remaining)
+                answer = await send(kept.connection, math.inf if remaining is None else remaining)
+                if requires_answer:
+                    kept.answered()
+                return answer
             except CallTimeoutError:
+                if remaining is not None and remaining > 0:
+                    supply.set_back(kept)
                 if timeout is None or not is_delayed:
                     raise
-                cause = failure or self._upkeep.states.latest.error
-                raise CallTimeoutError(title, timeout) from cause
+                raise CallTimeoutError(title, timeout) from failure or supply.failure
             except ConnectionLostError as error:
                 # A command may declare this very class, for a connection that its responder lost.
                 may_go_again = is_idempotent or not error.was_sent
@@ -115,23 +128,23 @@ class Resending(Generic[S]):
             except RemoteAmpError as error:
                 was_sent = True
                 if error.code == _CLOSING:
-                    self._upkeep.leave(kept, error)
+                    kept.upkeep.leave(kept, error)
                 elif error.code == _BUSY:
-                    busy += 1
+                    supply.set_back(kept)
+                    refused = {*refused, kept}
                 else:
+                    kept.answered()
                     raise
                 failure = error
             finally:
                 kept.calls -= 1
-                self._upkeep.check_unused(kept)
+                kept.upkeep.check_unused(kept)
             if tries >= self._most_tries:
                 for note in notes:
                     failure.add_note(note)
                 raise failure
             if self._most_tries != math.inf:
                 notes.append(f"attempt {tries}, at {shown(kept.address)}: {reason_of(failure)}")
-            if isinstance(failure, RemoteAmpError) and failure.code == _BUSY:
-                await self._pause(busy, deadline)
 
     async def _next(
         self, title: str, timeout: float | None, deadline: float | None, *, was_sent: bool
@@ -142,21 +155,21 @@ class Resending(Generic[S]):
             ConnectionLostError: there will be none.
             CallTimeoutError: the time is over.
         """
-        upkeep = self._upkeep
-        if not upkeep.has_begun:
-            raise upkeep.unavailable(title, was_sent=was_sent)
+        supply = self._supply
+        if not supply.has_begun:
+            raise supply.unavailable(title, was_sent=was_sent)
         try:
             async with asyncio.timeout_at(deadline):
-                while (kept := upkeep.current) is None:
-                    if upkeep.is_closed:
-                        raise upkeep.unavailable(title, was_sent=was_sent)
-                    await upkeep.wait_ready()
+                while (kept := supply.choose()) is None:
+                    if supply.is_closed:
+                        raise supply.unavailable(title, was_sent=was_sent)
+                    await supply.wait_ready()
         except TimeoutError:
             assert timeout is not None
-            raise CallTimeoutError(title, timeout) from upkeep.states.latest.error
+            raise CallTimeoutError(title, timeout) from supply.failure
         return kept
 
     async def _pause(self, failures: int, deadline: float | None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                await self._upkeep.pause(failures)
+                await self._supply.pause(failures)

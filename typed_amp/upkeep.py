@@ -8,58 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, TypeAlias
+from typing import TYPE_CHECKING
 
 from typing_extensions import TypeVar
 
 from typed_amp.addresses import shown
 from typed_amp.backoff import Attempts
 from typed_amp.client_state import ClientState, ClientStatus, States
+from typed_amp.counters import Counters
 from typed_amp.deadlines import AMBIENT_DEADLINE
-from typed_amp.errors import AmpError, ConnectionLostError, RemoteAmpError
+from typed_amp.errors import AmpError, RemoteAmpError
+from typed_amp.log import log_server
+from typed_amp.supply import Kept, Supply, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from typed_amp.backoff import Backoff
     from typed_amp.connection import Connection
+    from typed_amp.supply import Address
 
-__all__ = ["Address", "Kept", "Upkeep", "reason_of"]
+__all__ = ["Upkeep"]
 
 S = TypeVar("S", default=None)
 
-Address: TypeAlias = "tuple[str, int] | str"
-"""`(host, port)`, or the path of a Unix socket."""
 
-_logger = logging.getLogger("typed_amp")
-
-
-class Kept(Generic[S]):
-    """A connection that a client keeps, or kept.
-
-    Args:
-        connection: the connection.
-        address: where it leads.
-        began: when it was made, by the event loop's clock.
-
-    Attributes:
-        calls: how many calls of the client wait on it.
-        error: why the client has left it; None as long as it hasn't.
-    """
-
-    __slots__ = ("address", "began", "calls", "connection", "error")
-
-    def __init__(self, connection: Connection[S], address: Address, began: float) -> None:
-        self.connection: Connection[S] = connection
-        self.address: Address = address
-        self.began: float = began
-        self.calls: int = 0
-        self.error: BaseException | None = None
-
-
-class Upkeep(Generic[S]):
+class Upkeep(Supply[S]):
     """Keeps one connection, to whichever address has one to give.
 
     Args:
@@ -69,6 +44,7 @@ class Upkeep(Generic[S]):
         connect_timeout: seconds that an attempt may take, `on_connect` included.
         on_connect: what is to be done with a connection before calls go out on it.
         attempts: how many may fail in a row; None for any number.
+        on_change: called whenever the state has changed.
     """
 
     def __init__(
@@ -80,29 +56,25 @@ class Upkeep(Generic[S]):
         connect_timeout: float | None,
         on_connect: Callable[[Connection[S]], Awaitable[object]] | None,
         attempts: int | None,
+        on_change: Callable[[], object] | None = None,
     ) -> None:
+        super().__init__(backoff)
         self._connect = connect
-        self._backoff = backoff
         self._connect_timeout = connect_timeout
         self._on_connect = on_connect
+        self._on_change = on_change
         self._most_attempts = attempts
         self._attempts = Attempts(addresses, backoff)
-        self._random = random.Random()  # noqa: S311 - it spreads load and guards nothing
         self._current: Kept[S] | None = None
         self._all: dict[Kept[S], asyncio.Task[None]] = {}
         """All connections that have not ended, and who waits for that."""
+        self._ended_counters = Counters()
         self._keeping: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
-        self._ready = asyncio.Event()
-        """There is a connection, or there will never be one."""
-        self._closed = asyncio.Event()
-        self.mistake: BaseException | None = None
-        """What no attempt can mend, and ended it all."""
-        self._down_since: tuple[float, datetime] | None = None
         self._failures: list[str] = []
         """What the failures in a row were, as far as there is an end to them."""
         first = ClientState(ClientStatus.CONNECTING, datetime.now(UTC), self._attempts.address)
-        self.states: States = States(first)
+        self.states: States[ClientState] = States(first)
 
     @property
     def current(self) -> Kept[S] | None:
@@ -113,37 +85,37 @@ class Upkeep(Generic[S]):
             return None
         return kept
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether there will never be a connection again."""
-        return self._closed.is_set()
+    def choose(self, refused: Collection[Kept[S]] = ()) -> Kept[S] | None:  # noqa: ARG002
+        """Give the connection that there is, whatever was refused there: there is no other."""
+        return self.current
 
     @property
-    def has_begun(self) -> bool:
-        """Whether `start` was called."""
-        return self._keeping is not None
+    def is_up(self) -> bool:
+        """Whether there is a connection."""
+        return self.current is not None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What the last failure was; None if nothing has failed yet."""
+        return self.states.latest.error
+
+    @property
+    def calls(self) -> int:
+        """How many calls wait, on the connections that were left too."""
+        return sum(kept.calls for kept in self._all)
+
+    @property
+    def counters(self) -> Counters:
+        """What happened on all connections up to now, in numbers."""
+        return sum((kept.connection.counters for kept in self._all), self._ended_counters)
 
     def start(self) -> None:
         """Begin to connect; calling it again does nothing."""
         if self._keeping is None:
+            self.has_begun = True
             loop = asyncio.get_running_loop()
-            self._down_since = loop.time(), datetime.now(UTC)
+            self._is_down()
             self._keeping = loop.create_task(self._keep(), name="typed_amp client")
-
-    async def wait_ready(self) -> None:
-        """Wait until there is a connection, or until there will never be one.
-
-        Cancelling only stops the waiting.
-        """
-        await self._ready.wait()
-
-    async def pause(self, failures: int) -> None:
-        """Wait as after that many failures, or until there will never be a connection again."""
-        try:
-            async with asyncio.timeout(self._backoff.delay(failures, self._random.random())):
-                await self._closed.wait()
-        except TimeoutError:
-            pass
 
     def leave(self, kept: Kept[S], error: BaseException) -> None:
         """Have no new calls go out on a connection; see `check_unused` for when it ends.
@@ -157,13 +129,12 @@ class Upkeep(Generic[S]):
         kept.error = error
         if kept is self._current:
             self._current = None
-            self._ready.clear()
-            now = asyncio.get_running_loop().time()
-            self._down_since = now, datetime.now(UTC)
-            self._attempts.lived(now - kept.began)
+            self._is_down()
+            self._attempts.lived(asyncio.get_running_loop().time() - kept.began)
             is_closing = isinstance(error, RemoteAmpError)
             what = f"{shown(kept.address)} is closing" if is_closing else reason_of(error)
-            self._failed(what, logging.INFO if is_closing else logging.WARNING, error)
+            level = logging.INFO if is_closing else logging.WARNING
+            self._failed("closing" if is_closing else "lost", kept.address, what, level, error)
             self._left.set()
 
     def check_unused(self, kept: Kept[S]) -> None:
@@ -180,15 +151,10 @@ class Upkeep(Generic[S]):
             drain_timeout: as for `Connection.close`.
             error: why, if nobody wanted it.
         """
-        if not self._closed.is_set():
+        if not self.is_closed:
             if error is None and self._down_since is not None:
-                error = self.states.latest.error
-            self._closed.set()
-            self._current = None
-            self._ready.set()
-            self._change(ClientStatus.CLOSED, None, error)
-            if self._keeping is not None:
-                self._keeping.cancel()
+                error = self.failure
+            self._end(error)
         for kept in self._all:
             kept.connection.close(drain_timeout=drain_timeout)
 
@@ -200,32 +166,28 @@ class Upkeep(Generic[S]):
         while self._all:
             await asyncio.wait(self._all.values())
 
-    def unavailable(self, what: str, *, was_sent: bool = False) -> ConnectionLostError:
-        """Make the error of a call that has no connection: since when and why.
+    def retire(self, error: BaseException) -> None:
+        """Make no more connections. Calls under way may finish, and then all has ended.
 
         Args:
-            what: what can't be done.
-            was_sent: whether it was sent before, on another connection.
+            error: why.
         """
-        state = self.states.latest
-        if not (self.has_begun or self.is_closed):
-            told = "the client isn't open; enter it with `async with`, or await it"
-        elif self._down_since is None:
-            told = "the client is closed"
-        else:
-            began, since = self._down_since
-            seconds = asyncio.get_running_loop().time() - began
-            told = f"no connection since {since:%H:%M:%S} UTC, {seconds:.1f} seconds ago"
-            if self.is_closed:
-                told = f"the client is closed; {told}"
-        if state.error is not None:
-            told = f"{told}: {reason_of(state.error)}"
-        lost = ConnectionLostError(f"{what}: {told}")
-        lost.__cause__ = state.error
-        lost.was_sent = was_sent
-        for note in self._failures[:-1] if self.is_closed else ():
-            lost.add_note(note)
-        return lost
+        if not self.is_closed:
+            self._end(None)
+            for kept in [*self._all]:
+                kept.error = kept.error or error
+                self.check_unused(kept)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._closed.set()
+        self._current = None
+        self._ready.set()
+        self._change(ClientStatus.CLOSED, None, error)
+        if self._keeping is not None:
+            self._keeping.cancel()
+
+    def _notes(self) -> Iterable[str]:
+        return self._failures[:-1] if self.is_closed else ()
 
     # -- The task that makes connections -----------------------------------------------------
 
@@ -242,11 +204,19 @@ class Upkeep(Generic[S]):
             raise
         except BaseException as failure:
             error = self.mistake = failure
-            _logger.error("the client can't go on: %s", reason_of(failure), exc_info=failure)
+            log_server(
+                logging.ERROR,
+                "gave_up",
+                self._attempts.address,
+                "the client can't go on: %s",
+                reason_of(failure),
+                error=failure,
+            )
             if not isinstance(failure, Exception):
                 raise
         finally:
-            self.close(error=error)
+            if not self.is_closed:  # which lets calls finish that are under way, if it is retired
+                self.close(error=error)
 
     async def _attempt(self) -> bool:
         """Connect; says whether there is a connection now."""
@@ -282,12 +252,14 @@ class Upkeep(Generic[S]):
                 raise
             # Once for each trouble: what follows is more of the same.
             level = logging.INFO if self._attempts.failures else logging.WARNING
-            self._failed(f"can't connect to {shown(address)}: {reason_of(error)}", level, error)
+            what = f"can't connect to {shown(address)}: {reason_of(error)}"
+            self._failed("connect_failed", address, what, level, error)
             return False
         seconds = 0.0
         if self._down_since is not None:
             seconds = asyncio.get_running_loop().time() - self._down_since[0]
-        _logger.info("connected to %s, after %.1f seconds without", shown(address), seconds)
+        told = "connected to %s, after %.1f seconds without"
+        log_server(logging.INFO, "connected", address, told, shown(address), seconds)
         self._down_since = None
         self._current = kept
         self._change(ClientStatus.CONNECTED, address, self.states.latest.error)
@@ -302,7 +274,7 @@ class Upkeep(Generic[S]):
 
     def _keep_watch(self, connection: Connection[S], address: Address) -> Kept[S]:
         loop = asyncio.get_running_loop()
-        kept = Kept(connection, address, loop.time())
+        kept = Kept(self, connection, address, loop.time())
         self._all[kept] = loop.create_task(self._watch(kept))
         return kept
 
@@ -312,8 +284,11 @@ class Upkeep(Generic[S]):
             await kept.connection.wait_closed()
         finally:
             del self._all[kept]
+            self._ended_counters += kept.connection.counters
 
-    def _failed(self, what: str, level: int, error: BaseException) -> None:
+    def _failed(
+        self, event: str, address: Address, what: str, level: int, error: BaseException
+    ) -> None:
         """An attempt failed, or a connection was lost: say when the next attempt is."""
         if self.is_closed:
             return
@@ -324,13 +299,15 @@ class Upkeep(Generic[S]):
                 self._failures.clear()
             self._failures.append(f"failure {attempts.failures}: {what}")
             if attempts.failures >= self._most_attempts:
-                _logger.error("%s; giving up after %d failures", what, attempts.failures)
+                told = "%s; giving up after %d failures"
+                log_server(logging.ERROR, "gave_up", address, told, what, attempts.failures)
                 self.close(error=error)
                 return
         where = shown(attempts.address)
         is_expected = isinstance(error, (AmpError, OSError, asyncio.CancelledError))
         traceback = None if is_expected else error
-        _logger.log(level, "%s; trying %s in %.2f seconds", what, where, delay, exc_info=traceback)
+        told = "%s; trying %s in %.2f seconds"
+        log_server(level, event, address, told, what, where, delay, error=traceback)
         self._change(ClientStatus.WAITING, attempts.address, error, delay)
 
     def _change(
@@ -343,9 +320,5 @@ class Upkeep(Generic[S]):
         failures = self._attempts.failures
         now = datetime.now(UTC)
         self.states.change(ClientState(status, now, address, error, failures, delay))
-
-
-def reason_of(error: BaseException) -> str:
-    """Say in one line what an error says, or at least what it is."""
-    text = str(error) or type(error).__name__
-    return text if text.isprintable() else ascii(text)[1:-1]
+        if self._on_change is not None:
+            self._on_change()
