@@ -438,7 +438,7 @@ async def test_options_are_for_each_connection() -> None:
         ((("a", 1),), {"attempts": 0}, ValueError, r"^attempts must be positive, or None, not 0"),
         ((["/x"],), {"ssl": True}, ValueError, r"^TLS over a Unix socket needs server_hostname"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_what_makes_no_sense_is_refused(
     arguments: Any, options: Any, error: type[Exception], message: str
