@@ -311,3 +311,31 @@ def test_an_integer_of_more_digits_than_python_converts_comes_back() -> None:
     codec = codec_of(Sparse)
     rows = [Sparse(first=10**5_000, second=None)] * 20
     assert codec.decode(codec.encode(rows)) == rows
+
+
+class Refusing(Codec[int]):
+    """Reads nothing, and counts how often it was asked to."""
+
+    asked = 0
+
+    def encode(self, value: int) -> bytes:
+        return b"%d" % value
+
+    def decode(self, data: bytes) -> int:
+        Refusing.asked += 1
+        raise DecodeError("refused")
+
+
+class Nested(BaseModel):
+    number: Annotated[int, Refusing()] = 0
+    children: list[list[Nested]] = []
+
+
+def test_what_is_nested_deeply_and_wrong_at_the_bottom_is_read_once() -> None:
+    box = encode_box({b"number": b"1"})
+    for _ in range(20):
+        box = encode_box({b"children": len(box).to_bytes(2, "big") + box})
+    Refusing.asked = 0
+    with pytest.raises(DecodeError, match="refused"):
+        plan_for(Nested).decode({b"children": len(box).to_bytes(2, "big") + box})
+    assert Refusing.asked == 1

@@ -1,12 +1,12 @@
 """Elements one after the other, and the digits that many of them are.
 
 Rule of this module: what is done for each element of a list is done here, since there may be
-thousands in one value. It imports neither asyncio nor pydantic.
+thousands in one value; `integers` does the same for those in few steps. It imports neither asyncio
+nor pydantic.
 """
 
 from __future__ import annotations
 
-import contextlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,17 +70,16 @@ def decode_elements(decode: Callable[[bytes], Any], data: bytes) -> list[Any]:
         start = position + 2
         position = start + (data[position] << 8 | data[position + 1])
         pieces.append(data[start:position])
-    if position == end:
-        with contextlib.suppress(DecodeError):  # it is met again below, which says where
-            return [decode(piece) for piece in pieces]
-    elif position > end:
+    if position > end:
         pieces.pop()
-    for index, piece in enumerate(pieces):
-        try:
-            decode(piece)
-        except DecodeError as error:
-            raise error.within(index) from None
-    raise DecodeError("a list that ends inside an element", (len(pieces),))
+    elements: list[Any] = []
+    try:
+        elements.extend(map(decode, pieces))
+    except DecodeError as error:
+        raise error.within(len(elements)) from None
+    if position != end:
+        raise DecodeError("a list that ends inside an element", (len(pieces),))
+    return elements
 
 
 def encode_integer(value: int) -> bytes:

@@ -75,6 +75,8 @@ class Expiries:
 
     def clear(self) -> None:
         """Expect nothing more."""
+        for expiry in self._heap:
+            expiry[2] = None
         self._heap = []
         self._waiting = 0
         self._due = math.inf

@@ -1,7 +1,7 @@
 """How a connection begins and ends: what it waits for in between.
 
-Rule of this module: users' hooks run here, and nothing that they do or leave undone keeps a
-connection from its end. What can be done without waiting is the business of `link`, which is
+Rule of this module: users' hooks run here. One that fails ends a connection that begins, and holds
+up no other when it ends. What can be done without waiting is the business of `link`, which is
 compiled, as coroutines are not.
 """
 

@@ -100,7 +100,6 @@ class Link(Generic[S]):
         "_handover",
         "_has_switched",
         "_is_at_end",
-        "_is_ending",
         "_is_opened",
         "_is_reading_on",
         "_is_resting",

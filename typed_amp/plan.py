@@ -1,7 +1,8 @@
 """The plan of a model: how its fields become pairs of a box, and a box its fields.
 
 Rule of this module: what can be known from the class is worked out once, when the class is
-written. A call then runs two straight-line functions that hold keys and codecs as constants.
+written. A call then runs two straight-line functions that hold keys and codecs as constants; they
+are made when they are first used.
 
 Models are pydantic models, dataclasses of the standard library and pydantic's dataclasses.
 """
@@ -140,7 +141,11 @@ class Plan:
 
     @cached_property
     def read_rows(self) -> Callable[[bytes], list[dict[str, Any]] | None] | None:
-        return read_rows_function(self) if self._is_plain else None
+        # Where most fields may be missing, row by row is faster.
+        may_be_missing = sum(field.optional for field in self.fields)
+        if not self._is_plain or 2 * may_be_missing > len(self.fields):
+            return None
+        return read_rows_function(self)
 
     @property
     def _is_plain(self) -> bool:

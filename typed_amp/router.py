@@ -278,7 +278,8 @@ class Router(Generic[S]):
         Hooks run in the opposite order of their registration, as what `on_connect` built up is
         taken down. They run once the responders of the connection are done, and only if the hooks
         of `on_connect` began. Calls on the connection fail by then. If a hook fails, that is
-        logged and the others still run.
+        logged and the others still run. `wait_closed` waits for them, however long they take: bound
+        what may last with `asyncio.timeout`.
 
         Raises:
             DefinitionError: the function is not async, or doesn't take one argument.

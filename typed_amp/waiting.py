@@ -61,9 +61,9 @@ async def wait(
         Exception: why there is no answer.
     """
     expiry = None
-    if seconds is not None:
-        expiry = calls.expire_in(seconds, waiter, title)
     try:
+        if seconds is not None:
+            expiry = calls.expire_in(seconds, waiter, title)
         result = await waiter
     except BaseException:
         calls.give_up(waiter, tag)

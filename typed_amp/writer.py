@@ -173,9 +173,10 @@ class BoxWriter:
             self._boxes = None
             if self._size < len(boxes) * _LARGE_BOX:
                 boxes = [b"".join(boxes)]
-            self._flushed_bytes += self._size
-            self._size = 0
             for data in boxes:
+                # One by one: what the transport says of itself meanwhile must be right.
+                self._flushed_bytes += len(data)
+                self._size -= len(data)
                 if not self._transport.is_closing():  # asyncio's would log each write that is lost
                     self._transport.write(data)
 
