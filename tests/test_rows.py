@@ -43,9 +43,18 @@ class Everything(BaseModel):
 
 
 class Sparse(BaseModel):
+    count: int = 0
     first: int | None = None
     second: Annotated[str | None, Field(max_length=5)]
     third: bool | None = None
+    name: str = ""
+    ratio: float = 0.5
+
+
+class Empty(BaseModel):
+    first: int | None = None
+    second: str | None = None
+    third: bool = True
 
 
 class Strict(BaseModel):
@@ -304,6 +313,13 @@ def test_rows_come_back_in_every_collection(collection: Callable[..., Any]) -> N
 def test_text_that_looks_like_a_row_is_text(texts: list[str]) -> None:
     codec = codec_of(Slotted)
     rows = [Slotted(text, text) for text in texts]
+    assert codec.decode(codec.encode(rows)) == rows
+
+
+def test_rows_that_may_be_all_but_empty_are_read_one_by_one() -> None:
+    codec = codec_of(Empty)
+    assert codec.plan.read_rows is None
+    rows = [Empty(), Empty(first=1)] * 50
     assert codec.decode(codec.encode(rows)) == rows
 
 

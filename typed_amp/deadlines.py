@@ -28,9 +28,9 @@ _MOST_MILLISECONDS: Final = 10**12
 def remaining_time() -> float | None:
     """Say how many seconds the caller of the responder that runs still waits; never below 0.
 
-    None if it waits for ever, or didn't say; also outside of a responder. A plain function that runs
-    in a thread may ask as well. Calls that a responder makes have no more than that by themselves;
-    this is for what isn't a call, such as a query to a database.
+    None if it waits for ever, or didn't say; also outside of a responder. A plain function in a
+    thread may ask as well. Calls that a responder makes have no more than that by themselves; this
+    is for what isn't a call, such as a query to a database.
     """
     deadline = AMBIENT_DEADLINE.get()
     if deadline is None:
