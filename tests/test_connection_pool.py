@@ -477,7 +477,8 @@ async def test_what_watchers_see(log: LogCapture) -> None:
         async with pool_of([a, b], backoff=SLOW) as pool:
 
             async def watch() -> None:
-                seen.extend([(state.status, state.connected) async for state in pool.states()])
+                async for state in pool.states():
+                    seen.append((state.status, state.connected))  # noqa: PERF401 - others look
 
             watching = asyncio.create_task(watch())
             await pool.wait_connected(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections import Counter
 from typing import Any
 
@@ -166,6 +167,7 @@ async def test_it_looks_at_once_when_a_server_is_lost() -> None:
             assert registry.asked == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only 127.0.0.1 is this machine there")
 async def test_a_name_with_several_addresses(
     monkeypatch: pytest.MonkeyPatch, certificates: Certificates
 ) -> None:

@@ -16,6 +16,7 @@ from tests import (
     test_cancellation,
     test_client,
     test_connection,
+    test_connection_pool,
     test_handover,
     test_peer_credentials,
     test_server,
@@ -37,6 +38,9 @@ uvloop = pytest.importorskip("uvloop")
 Test = Callable[..., Coroutine[Any, Any, None]]
 
 SCENARIOS: list[Test] = [
+    test_connection_pool.test_a_server_that_is_gone_is_put_aside_and_comes_back,
+    test_connection_pool.test_all_down_then_up,
+    test_connection_pool.test_calls_in_flight_when_a_server_is_lost,
     responses.test_fatal_error_with_fields,
     responses.test_answers_go_out_as_they_are_ready,
     responses.test_same_tag_twice_is_answered_twice,

@@ -181,7 +181,7 @@ class PoolUpkeep(Supply[S]):
             return
         for upkeep in self._servers.values():
             if upkeep.mistake is not None:  # it is of this program, and so of all the others
-                self.mistake = upkeep.mistake
+                self._give_up(upkeep.mistake)
                 self.close()
                 return
         status = self.states.latest.status

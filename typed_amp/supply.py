@@ -210,6 +210,10 @@ class Supply(ABC, Generic[S]):
         """Say what went wrong before that, where there is an end to trying."""
         return ()
 
+    def _give_up(self, mistake: BaseException) -> None:
+        """Note what no attempt can mend."""
+        self.mistake = mistake
+
     def _is_down(self) -> None:
         """There is no connection any more."""
         self._ready.clear()

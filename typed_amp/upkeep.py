@@ -203,7 +203,8 @@ class Upkeep(Supply[S]):
         except asyncio.CancelledError:
             raise
         except BaseException as failure:
-            error = self.mistake = failure
+            error = failure
+            self._give_up(failure)
             log_server(
                 logging.ERROR,
                 "gave_up",
