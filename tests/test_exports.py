@@ -27,6 +27,8 @@ DOCUMENTED = {
     "serve_fds", "serve_stdio", "serve_unix",
     # a client that comes back
     "Backoff", "Client", "ClientState", "ClientStatus",
+    # over NATS
+    "NatsClient", "NatsOptions", "NatsService", "connect_nats", "nats_bridge", "serve_nats",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",
     # boxes
@@ -35,9 +37,9 @@ DOCUMENTED = {
     "COMPILED",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
-    "EncodeError", "ErrorDetail", "InvalidArgumentsError", "NotAllowedError", "ProcessEndedError",
-    "ProtocolViolationError", "RemoteAmpError", "StartTLSError", "TooLongError",
-    "UnhandledCommandError", "UnknownRemoteError",
+    "EncodeError", "ErrorDetail", "InvalidArgumentsError", "NoRespondersError", "NotAllowedError",
+    "ProcessEndedError", "ProtocolViolationError", "RemoteAmpError", "StartTLSError",
+    "TooLongError", "UnhandledCommandError", "UnknownRemoteError",
 }  # fmt: skip
 
 

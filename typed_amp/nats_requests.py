@@ -1,0 +1,308 @@
+"""What a service is asked over NATS, from the message to the answer.
+
+Rule of this module: any message will do, whoever sent it. Responders run side by side, as many as
+may; what comes beyond waits, as long as it isn't too much, and is refused after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from typed_amp.box import (
+    ASK,
+    BUSY,
+    CANCELLED,
+    CLOSING,
+    DEADLINE,
+    TIMEOUT,
+    decode_boxes,
+    printable,
+)
+from typed_amp.counters import Counters
+from typed_amp.deadlines import decode_deadline
+from typed_amp.dialogue import Asked
+from typed_amp.dispatch import Dispatch, Outcome
+from typed_amp.errors import DecodeError, ProtocolViolationError
+from typed_amp.log import log
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+    from typed_amp.limits import Limits
+    from typed_amp.log import Named
+    from typed_amp.nats_link import NatsLink
+    from typed_amp.router import Router
+
+__all__ = ["Endpoint", "NatsRequests"]
+
+_ERROR_CODE: Final = "Nats-Service-Error-Code"
+_ERROR: Final = "Nats-Service-Error"
+"""The headers by which NATS micro's tools know an error. typed_amp's clients read the box."""
+
+_SHOWN_CHARACTERS: Final = 200
+
+_OVERHEAD: Final = 1_000
+"""About what a message that waits takes beside its bytes."""
+
+
+class Endpoint:
+    """Where one command is asked for, and what became of it there, as NATS micro counts it.
+
+    Attributes:
+        name: what NATS micro calls it.
+        subject: its subject.
+        metadata: what is told of the command.
+        requests: how many messages came.
+        errors: how many were answered with an error.
+        last_error: the last of these.
+        nanoseconds: how long responders took in all, waiting included.
+    """
+
+    __slots__ = (
+        "_requests",
+        "errors",
+        "last_error",
+        "metadata",
+        "name",
+        "nanoseconds",
+        "requests",
+        "subject",
+    )
+
+    def __init__(
+        self, requests: NatsRequests, name: str, subject: str, metadata: dict[str, str]
+    ) -> None:
+        self._requests = requests
+        self.name: str = name
+        self.subject: str = subject
+        self.metadata: dict[str, str] = metadata
+        self.requests: int = 0
+        self.errors: int = 0
+        self.last_error: str = ""
+        self.nanoseconds: int = 0
+
+    async def receive(self, message: Msg) -> None:
+        """Take a message; returns when a responder runs, or it waits, or is refused."""
+        self.requests += 1
+        await self._requests.take(message, self)
+
+    def count(self, outcome: Outcome, nanoseconds: int) -> None:
+        """Count what a message was answered with, and how long that took."""
+        self.nanoseconds += nanoseconds
+        if outcome.code:
+            self.errors += 1
+            self.last_error = _told(outcome)
+
+
+class _Request:
+    """A message that waits, or whose responder runs."""
+
+    __slots__ = ("asked", "begun_at", "endpoint", "reply", "size", "task", "timer")
+
+    def __init__(self, asked: Asked, endpoint: Endpoint, reply: str, size: int) -> None:
+        self.asked = asked
+        self.endpoint = endpoint
+        self.reply = reply
+        self.size = size
+        self.begun_at = 0
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class NatsRequests:
+    """Answers what a service is asked.
+
+    Args:
+        owner: what log records call it.
+        router: has the responders.
+        link: to send the answers by.
+        limits: how many run at a time, and how much may wait.
+    """
+
+    def __init__(self, owner: Named, router: Router[Any], link: NatsLink, limits: Limits) -> None:
+        self._owner = owner
+        self._link = link
+        self._limits = limits
+        self._dispatch = Dispatch(owner, router, link.too_long)
+        self._loop = asyncio.get_running_loop()
+        self._running: set[_Request] = set()
+        self._held: deque[_Request] = deque()
+        self._held_bytes = 0
+        self._replies: set[str] = set()
+        """Where answers are due: nobody else has the same subject for them."""
+        self._taken = 0
+        self._strays = 0
+        self._violations = 0
+        self._bytes_received = 0
+        self._bytes_sent = 0
+        self._has_warned = False
+        self._is_cancelled = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def counters(self) -> Counters:
+        """What happened up to now, in numbers."""
+        return Counters(
+            requests=self._taken,
+            requests_in_flight=len(self._running),
+            refusals=dict(self._dispatch.dialogue.errors_given),
+            strays=self._strays,
+            violations=self._violations,
+            bytes_received=self._bytes_received,
+            bytes_sent=self._bytes_sent,
+        )
+
+    async def take(self, message: Msg, endpoint: Endpoint) -> None:
+        """Take a message: run its responder, let it wait, or refuse it."""
+        size = len(message.data)
+        self._bytes_received += size
+        reply = message.reply
+        if reply in self._replies:
+            self._strays += 1
+            return  # it was sent again, and this is where it runs already
+        try:
+            asked = self._asked(message)
+        except (DecodeError, ProtocolViolationError) as error:
+            await self._refuse_violation(message, endpoint, str(error))
+            return
+        self._taken += 1
+        if DEADLINE in asked.box:
+            seconds = decode_deadline(asked.box[DEADLINE])
+            asked.deadline = None if seconds is None else self._loop.time() + seconds
+        request = _Request(asked, endpoint, reply, size + _OVERHEAD)
+        if self._is_cancelled:
+            await self._refuse(request, CLOSING, "this responder is closing")
+        elif len(self._running) < self._limits.max_requests:
+            self._note(request)
+            self._start(request)
+        elif self._held_bytes + request.size <= self._limits.max_held_bytes:
+            self._note(request)
+            self._held.append(request)
+            self._held_bytes += request.size
+        else:
+            await self._refuse_busy(request)
+
+    def _asked(self, message: Msg) -> Asked:
+        """Read a message.
+
+        Raises:
+            DecodeError: it is no box.
+            ProtocolViolationError: it is, but asks for nothing.
+        """
+        boxes = decode_boxes(message.data)
+        if len(boxes) != 1:
+            raise DecodeError(f"it has {len(boxes)} boxes, where one message has one")
+        (box,) = boxes
+        if len(box) > self._limits.max_keys:
+            raise DecodeError(f"a box of more than {self._limits.max_keys:,} keys")
+        if not message.reply:
+            box.pop(ASK, None)
+        asked = self._dispatch.dialogue.receive(box)
+        if not isinstance(asked, Asked):
+            raise DecodeError("it is an answer, where commands are asked for")
+        return asked
+
+    def _note(self, request: _Request) -> None:
+        self._idle.clear()
+        if request.reply:
+            self._replies.add(request.reply)
+
+    def _start(self, request: _Request) -> None:
+        asked = request.asked
+        request.begun_at = time.perf_counter_ns()
+        self._running.add(request)
+        if asked.deadline is not None:
+            request.timer = self._loop.call_at(asked.deadline, self._end, request, TIMEOUT)
+        request.task = self._loop.create_task(self._run(request))
+
+    async def _run(self, request: _Request) -> None:
+        asked = request.asked
+        asked.is_begun = True
+        try:
+            outcome = await self._dispatch.carry_out(asked)
+            request.endpoint.count(outcome, time.perf_counter_ns() - request.begun_at)
+            if outcome.data is not None:
+                await self._send(request.reply, outcome)
+        finally:
+            self._done(request)
+
+    def _done(self, request: _Request) -> None:
+        self._running.discard(request)
+        self._replies.discard(request.reply)
+        if request.timer is not None:
+            request.timer.cancel()
+        if self._held and len(self._running) < self._limits.max_requests:
+            following = self._held.popleft()
+            self._held_bytes -= following.size
+            self._start(following)
+        elif not self._running:
+            self._idle.set()
+
+    async def _send(self, reply: str, outcome: Outcome) -> None:
+        assert outcome.data is not None
+        headers = None
+        if outcome.code:
+            headers = {_ERROR_CODE: outcome.code, _ERROR: _told(outcome)}
+        self._bytes_sent += len(outcome.data)
+        try:
+            await self._link.client.publish(reply, outcome.data, headers=headers)
+        except Exception as error:  # nats-py's have no base but this
+            reason = str(error) or type(error).__name__
+            told = "an answer could not be sent: %s"
+            log(logging.WARNING, "answer_lost", self._owner, told, reason)
+
+    async def _refuse(self, request: _Request, code: bytes, description: str) -> None:
+        outcome = self._dispatch.refuse(request.asked, code, description)
+        request.endpoint.count(outcome, 0)
+        if outcome.data is not None:
+            await self._send(request.reply, outcome)
+
+    async def _refuse_busy(self, request: _Request) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            told = "commands are refused with BUSY: max_held_bytes"
+            log(logging.WARNING, "busy", self._owner, told, limit="max_held_bytes")
+        reason = "too much waits to be carried out; it was not carried out, try again later"
+        await self._refuse(request, BUSY, reason)
+
+    async def _refuse_violation(self, message: Msg, endpoint: Endpoint, reason: str) -> None:
+        self._violations += 1
+        level = logging.DEBUG if self._violations > 1 else logging.WARNING
+        told = "a message at %s is not one box of AMP: %s (others: level DEBUG)"
+        subject = printable(message.subject.encode())
+        log(level, "violation", self._owner, told, subject, reason)
+        outcome = Outcome(b"", "400", f"not one box of AMP: {reason}")
+        endpoint.count(outcome, 0)
+        if message.reply:
+            await self._send(message.reply, outcome)
+
+    def _end(self, request: _Request, verdict: bytes) -> None:
+        asked = request.asked
+        if asked.is_answered or asked.verdict is not None:
+            return  # a second reason must not cancel what it does in its `finally`
+        asked.verdict = verdict
+        if asked.is_begun and request.task is not None:
+            request.task.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the responders that run, and refuse what waits and what comes."""
+        self._is_cancelled = True
+        for request in self._held:
+            self._end(request, CLOSING)
+        for request in self._running:
+            self._end(request, CANCELLED)
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing runs and nothing waits: all is answered."""
+        await self._idle.wait()
+
+
+def _told(outcome: Outcome) -> str:
+    """Give what NATS micro is told of an error: the beginning, in one line."""
+    text = f"{outcome.code}: {outcome.description[:_SHOWN_CHARACTERS]}"
+    return printable(text.encode("utf-8", "backslashreplace"))
