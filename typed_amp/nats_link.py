@@ -8,9 +8,8 @@ and does so when somebody connects.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from typed_amp.errors import ConnectionLostError, TooLongError
@@ -26,6 +25,12 @@ if TYPE_CHECKING:
     from typed_amp.nats_options import NatsOptions
 
 __all__ = ["NatsLink", "new_client"]
+
+_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that the last messages have to be sent."""
+
+_ABANDON_TIMEOUT: Final = 0.2
+"""Seconds that an attempt to connect has to end, when it has failed."""
 
 
 def new_client() -> Client:
@@ -117,8 +122,7 @@ class NatsLink:
 
     async def _abandon(self) -> None:
         self._is_closing = True
-        with contextlib.suppress(Exception):  # of what hardly began
-            await self.client.close()
+        await self._close_client(_ABANDON_TIMEOUT)
 
     @property
     def is_up(self) -> bool:
@@ -158,8 +162,22 @@ class NatsLink:
     async def close(self) -> None:
         """Send what is to be sent, and close the connection. Not to be cancelled."""
         self._is_closing = True
-        await self.client.close()
+        await self._close_client(_CLOSE_TIMEOUT)
         self._wake()
+
+    async def _close_client(self, seconds: float) -> None:
+        # nats-py stops half-way where the connection turns out to be lost, which it then isn't
+        # again; and where a handshake has failed it waits for an end that nobody tells.
+        for _ in range(2):
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.client.close()
+            except TimeoutError:
+                return
+            except Exception:
+                self.client._status = self.client.DISCONNECTED
+            else:
+                return
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, set()
