@@ -65,6 +65,14 @@ class _Pending:
         """Whether somebody may be carrying it out."""
         self.result: Box | Exception | None = None
 
+    def expect_another(self) -> None:
+        """Forget the result, if there is one: it was no answer."""
+        if self.result is not None:
+            self.result = None
+            self.is_under_way = False
+        if self.waiter.done():
+            self.waiter = self.waiter.get_loop().create_future()
+
     def wake(self, result: Box | Exception | None = None) -> None:
         """Go on: with a result, or to see what is to be done without."""
         if self.result is None:
@@ -201,20 +209,23 @@ class NatsCalls:
         reply = self._inbox + tag.decode()
         pending = _Pending(tag, loop.create_future(), is_idempotent=is_idempotent)
         dialogue.ask(tag, pending)
-        sent = refused = 0
+        sent = refusals = 0
+        is_refused = False
         try:
             while True:
                 delay: float | None = None
-                if pending.result is not None:  # nobody carries it out: later, then
-                    refused += 1
-                    delay = self._backoff.delay(refused, random.random())  # noqa: S311
-                    pending.result = None
-                    pending.is_under_way = False
+                if is_refused:  # nobody carries it out: later, then
+                    refusals += 1
+                    delay = self._backoff.delay(refusals, random.random())  # noqa: S311
+                    pending.expect_another()
                     dialogue.ask(tag, pending)
-                elif not self._client.is_connected:
-                    await self._wait_up_until(title, deadline, was_sent=sent > 0)
-                    continue
-                else:
+                elif pending.result is None:
+                    pending.expect_another()
+                    if not self._client.is_connected:
+                        await self._wait_up_until(title, deadline, was_sent=sent > 0)
+                        if deadline is not None:
+                            left = deadline - loop.time()
+                        continue
                     deadline_pair = b"" if left is None else _deadline_pair(left)
                     data = encode(value, deadline_pair + head)
                     self._check_length(title, data)
@@ -227,12 +238,13 @@ class NatsCalls:
                     delay = left
                 await self._wait(pending, delay)
                 result = pending.result
+                is_refused = result is not None
                 if isinstance(result, dict):
                     if ERROR not in result:
                         return result
                     code = result.get(ERROR_CODE, b"")
-                    is_refused = code in (BUSY, CLOSING) or (is_idempotent and code == CANCELLED)
-                    if code in declared or not is_refused:
+                    may_go_again = code in (BUSY, CLOSING) or (is_idempotent and code == CANCELLED)
+                    if code in declared or not may_go_again:
                         return result
                 elif isinstance(result, NoRespondersError):
                     if not self._waits:
@@ -243,7 +255,8 @@ class NatsCalls:
                     raise self._unavailable(title, was_sent=pending.is_under_way)
                 if deadline is not None and seconds is not None:
                     left = deadline - loop.time()
-                    if left <= 0:
+                    is_over = result is None and pending.is_under_way and not is_idempotent
+                    if left <= 0 or is_over:  # a timer may be early by a trifle
                         raise self.timed_out(title, seconds)
         except TimeoutError as error:
             if isinstance(error, CallTimeoutError) or seconds is None:
@@ -260,7 +273,6 @@ class NatsCalls:
         finally:
             if timer is not None:
                 timer.cancel()
-        pending.waiter = self._loop.create_future()
 
     async def _wait_up_until(self, title: str, deadline: float | None, *, was_sent: bool) -> None:
         async with asyncio.timeout_at(deadline):
@@ -320,7 +332,9 @@ class NatsCalls:
         """There is another connection: what may be sent again is."""
         for pending in list(self._dialogue.end()):
             self._dialogue.ask(pending.tag, pending)
-            pending.wake()
+            # nats-py says so a little late: some may have been sent on this very connection.
+            if pending.is_idempotent or not pending.is_under_way:
+                pending.wake()
 
     def end(self) -> None:
         """Wake everybody: no call can succeed any more."""
