@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := .venv/bin
 
 .PHONY: demo test test-compiled dist lint types format clean soak fuzz \
-	bench bench-micro bench-instructions bench-scale bench-memory bench-neighbours
+	bench bench-micro bench-instructions bench-scale bench-memory bench-neighbours bench-nats demo-cluster
 
 SECONDS ?= 600
 
@@ -63,6 +63,10 @@ bench-memory: .venv/installed-dev
 
 bench-neighbours: .venv/installed-dev
 	@$(BIN)/python -m benchmarks.neighbours $(OPTIONS)
+
+# make bench-nats OPTIONS="--in-flight 1 10 100"
+bench-nats: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.nats $(OPTIONS)
 
 # make soak SECONDS=60
 soak: .venv/installed-dev
