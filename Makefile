@@ -13,6 +13,10 @@ SECONDS ?= 600
 demo: .venv/installed
 	@$(BIN)/python -m examples.demo
 
+# A cluster of NATS under load, of which a node and a responder are killed.
+demo-cluster: .venv/installed-demo
+	@$(BIN)/python -m examples.cluster
+
 test: lint types
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
@@ -89,6 +93,10 @@ clean:
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	TYPED_AMP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/installed
+
+.venv/installed-demo: .venv/bin/python pyproject.toml
+	TYPED_AMP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@ .venv/installed
 
 .venv/installed-bench: .venv/bin/python pyproject.toml

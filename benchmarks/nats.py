@@ -1,7 +1,8 @@
 """Calls over NATS, beside nats-py's own `request` with the same bytes, in the same run.
 
-A NATS server, a process that answers and this one, which asks: each in its turn, round by round. The
-plain side moves the very boxes that typed_amp writes for the same call, and does nothing with them.
+A NATS server, a process that answers, and this one, which asks both ways in turns, round by round.
+The plain side moves the very boxes that typed_amp writes for the same call, and does nothing with
+them.
 """
 
 from __future__ import annotations

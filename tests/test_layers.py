@@ -12,7 +12,7 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "budget", "counters", "details", "limits"],
+    ["alarms", "backoff", "budget", "counters", "details", "limits"],
     ["errors"],
     [
         "box",

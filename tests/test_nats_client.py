@@ -55,7 +55,7 @@ async def test_call_is_answered(nats: NatsServer) -> None:
         assert await client.call(Repeat(text="ab", times=3)) == Text(text="ababab")
         assert await client.call_remote(Repeat, text="é", times=2) == Text(text="éé")
         with pytest.raises(ValueError, match="tims"):
-            await client.call_remote(Repeat, text="ab", tims=2)
+            await client.call_remote(Repeat, text="ab", tims=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def test_calls_run_side_by_side(nats: NatsServer) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typed_amp.log import Named
     from typed_amp.router import Responder, Router
 
-__all__ = ["LENGTH", "LIMIT", "TOO_LONG", "Dispatch", "Outcome"]
+__all__ = ["LENGTH", "LIMIT", "TOO_LONG", "Dispatch", "Refused"]
 
 TOO_LONG: Final = b"TOO_LONG"
 """The `_error_code` of an answer that was too long for what carries it."""
@@ -54,18 +54,18 @@ _REASONS: Final = {
 }
 
 
-class Outcome(NamedTuple):
-    """What is to be sent for an ask.
+class Refused(NamedTuple):
+    """An error that an ask is answered with.
 
     Attributes:
         data: the box; None if no answer is wanted.
-        code: the code of an error; empty of an answer.
-        description: what is said of the error.
+        code: its code.
+        description: what it says.
     """
 
     data: bytes | None
-    code: str = ""
-    description: str = ""
+    code: str
+    description: str
 
 
 class Dispatch:
@@ -74,7 +74,8 @@ class Dispatch:
     Args:
         owner: what log records call who answers.
         router: has the responders. None of them takes a connection or has guards.
-        too_long: says of an answer of so many bytes that it is too long, if it is.
+        limit: gives the bytes that an answer may have.
+        too_long: makes the error of one that is longer.
 
     Attributes:
         dialogue: makes asks of boxes, and counts what they were answered with.
@@ -84,17 +85,22 @@ class Dispatch:
         self,
         owner: Named,
         router: Router[Any],
-        too_long: Callable[[str, int], TooLongError | None],
+        limit: Callable[[], int],
+        too_long: Callable[[str, int], TooLongError],
     ) -> None:
         self._owner = owner
         self._router = router
+        self._limit = limit
         self._too_long = too_long
         self.dialogue: Dialogue[Any] = Dialogue()
 
-    async def carry_out(self, asked: Asked) -> Outcome:
+    async def carry_out(self, asked: Asked) -> bytes | Refused:
         """Run the responder of an ask, in the task that runs now, which is for nothing else.
 
         Whoever cancels the task says before, in `asked.verdict`, why. It is answered all the same.
+
+        Returns:
+            The box of the answer, empty if none is wanted; or the error.
         """
         if asked.deadline is not None:
             if asked.verdict is None and asked.deadline <= asyncio.get_running_loop().time():
@@ -116,7 +122,7 @@ class Dispatch:
             return self._failed(responder, asked, error)
         return self._answer(responder, asked, answer)
 
-    def refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> Outcome:
+    def refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> Refused:
         """Answer an ask with an error.
 
         Args:
@@ -126,9 +132,9 @@ class Dispatch:
             fields: further pairs, already written.
         """
         data = self.dialogue.error(asked, code, description, fields)
-        return Outcome(data, printable(code[:100]), description)
+        return Refused(data, printable(code[:100]), description)
 
-    def _answer(self, responder: Responder, asked: Asked, answer: Any) -> Outcome:
+    def _answer(self, responder: Responder, asked: Asked, answer: Any) -> bytes | Refused:
         signature = responder.signature
         try:
             data = signature.encode_answer(answer, self.dialogue.answer_head(asked))
@@ -136,16 +142,16 @@ class Dispatch:
             # Not as a declared error, even if the command declares ValueErrors.
             self._log_failure(asked, error)
             return self.refuse(asked, UNKNOWN, "Unknown Error")
-        too_long = self._too_long(f"the answer to {signature.title}", len(data))
-        if too_long is not None and asked.tag is not None:
+        if len(data) > self._limit() and asked.tag is not None:
+            too_long = self._too_long(f"the answer to {signature.title}", len(data))
             self._log_failure(asked, too_long)
             if TOO_LONG in signature.error_types:  # it would be taken for another
                 return self.refuse(asked, UNKNOWN, "Unknown Error")
             fields = {LENGTH: b"%d" % too_long.length, LIMIT: b"%d" % too_long.limit}
             return self.refuse(asked, TOO_LONG, too_long.rule, encode_pairs(fields))
-        return Outcome(data if self.dialogue.answered(asked) else None)
+        return data if self.dialogue.answered(asked) else b""
 
-    def _failed(self, responder: Responder, asked: Asked, error: BaseException) -> Outcome:
+    def _failed(self, responder: Responder, asked: Asked, error: BaseException) -> Refused:
         signature = responder.signature
         declared = signature.declared(error)
         if declared is None:
@@ -159,15 +165,14 @@ class Dispatch:
             self._log_failure(asked, error)
         try:
             description, fields = signature.error_parts(error)
-            too_long = self._too_long(f"an error of {signature.title}", len(fields))
-            if too_long is not None:
-                raise too_long
+            if len(fields) > self._limit() // 2:  # the description has its share
+                raise self._too_long(f"an error of {signature.title}", len(fields))
         except Exception as failure:
             self._log_failure(asked, failure)
             return self.refuse(asked, UNKNOWN, "Unknown Error")
         return self.refuse(asked, declared.code, description, fields)
 
-    def _verdict(self, asked: Asked, code: bytes) -> Outcome:
+    def _verdict(self, asked: Asked, code: bytes) -> Refused:
         return self.refuse(asked, code, _REASONS[code])
 
     def _log_failure(self, asked: Asked, error: BaseException) -> None:

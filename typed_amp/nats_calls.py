@@ -11,17 +11,15 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.alarms import Alarms
 from typed_amp.box import (
     ANSWER,
-    ASK,
     BUSY,
     CANCELLED,
     CLOSING,
-    DEADLINE,
     ERROR,
     ERROR_CODE,
-    decode_boxes,
-    encode_pairs,
+    BoxReader,
 )
 from typed_amp.counters import Counters
 from typed_amp.deadlines import encode_deadline, time_for
@@ -33,6 +31,7 @@ from typed_amp.errors import (
     NoRespondersError,
     ProtocolViolationError,
 )
+from typed_amp.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -47,6 +46,9 @@ __all__ = ["NatsCalls"]
 
 _MOST_RESEND_AFTER: Final = 30.0
 """The most seconds between two times that a call is sent."""
+
+_MOST_BYTES: Final = 2**31
+"""How long an answer may be, and how many keys it may have: as many as the server lets through."""
 
 _NOBODY: Final = "503"
 """The status of what a server answers where nobody has subscribed."""
@@ -109,6 +111,9 @@ class NatsCalls:
         self._backoff = backoff
         self._loop = asyncio.get_running_loop()
         self._dialogue: Dialogue[_Pending] = Dialogue()
+        self._limits = Limits(max_box_bytes=_MOST_BYTES, max_keys=_MOST_BYTES)
+        self._reader = BoxReader(self._limits)
+        self._alarms: Alarms[_Pending] = Alarms(self._loop, _Pending.wake)
         self._inbox = ""
         self._made = 0
         self._bytes_received = 0
@@ -205,7 +210,8 @@ class NatsCalls:
         deadline = None if seconds is None else loop.time() + seconds
         left = seconds
         tag = dialogue.new_tag()
-        head = encode_pairs({ASK: tag}) + head
+        head = b"\0\4_ask\0%c%b%b" % (len(tag), tag, head)
+        alarms = self._alarms
         reply = self._inbox + tag.decode()
         pending = _Pending(tag, loop.create_future(), is_idempotent=is_idempotent)
         dialogue.ask(tag, pending)
@@ -226,8 +232,7 @@ class NatsCalls:
                         if deadline is not None:
                             left = deadline - loop.time()
                         continue
-                    deadline_pair = b"" if left is None else _deadline_pair(left)
-                    data = encode(value, deadline_pair + head)
+                    data = encode(value, head if left is None else _with_deadline(head, left))
                     self._check_length(title, data)
                     pending.is_under_way = True
                     sent += 1
@@ -236,7 +241,9 @@ class NatsCalls:
                         delay = min(self._resend_after * 2 ** (sent - 1), _MOST_RESEND_AFTER)
                 if left is not None and (delay is None or left < delay):
                     delay = left
-                await self._wait(pending, delay)
+                if delay is not None:
+                    alarms.set(pending, loop.time() + delay)
+                await pending.waiter
                 result = pending.result
                 is_refused = result is not None
                 if isinstance(result, dict):
@@ -263,16 +270,8 @@ class NatsCalls:
                 raise
             raise self.timed_out(title, seconds) from None
         finally:
+            alarms.unset(pending)
             dialogue.abandon(tag, is_sent=sent > 0)
-
-    async def _wait(self, pending: _Pending, delay: float | None) -> None:
-        """Wait until a call has a result, or so long."""
-        timer = None if delay is None else self._loop.call_later(delay, pending.wake)
-        try:
-            await pending.waiter
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     async def _wait_up_until(self, title: str, deadline: float | None, *, was_sent: bool) -> None:
         async with asyncio.timeout_at(deadline):
@@ -285,9 +284,8 @@ class NatsCalls:
             await self._link.wait_up()
 
     def _check_length(self, title: str, data: bytes) -> None:
-        error = self._link.too_long(title, len(data))
-        if error is not None:
-            raise error
+        if len(data) > self._client.max_payload:
+            raise self._link.too_long(title, len(data))
 
     async def _publish(self, title: str, subject: str, data: bytes, reply: str = "") -> None:
         task = asyncio.current_task()
@@ -309,13 +307,16 @@ class NatsCalls:
             result = NoRespondersError()  # `ask` has it say where
         else:
             try:
-                (result,) = decode_boxes(message.data)
-                answered = self._dialogue.receive(result)
-                if isinstance(answered, Answered):
-                    answered.waiter.wake(result)
-                return
-            except (DecodeError, ProtocolViolationError, ValueError):
-                result = DecodeError("not one box of AMP")
+                boxes = self._reader.feed(message.data)
+                if len(boxes) == 1 and not self._reader.pending_bytes:
+                    answered = self._dialogue.receive(boxes[0])
+                    if isinstance(answered, Answered):
+                        answered.waiter.wake(answered.box)
+                    return
+            except ProtocolViolationError:
+                pass
+            self._reader = BoxReader(self._limits)
+            result = DecodeError("not one box of AMP")
         answered = self._dialogue.receive({ANSWER: tag})
         if isinstance(answered, Answered):
             answered.waiter.wake(result)
@@ -339,6 +340,7 @@ class NatsCalls:
     def end(self) -> None:
         """Wake everybody: no call can succeed any more."""
         self.is_ended = True
+        self._alarms.clear()
         for pending in self._dialogue.end():
             pending.wake(ConnectionLostError())
 
@@ -359,8 +361,9 @@ class NatsCalls:
         return error
 
 
-def _deadline_pair(seconds: float) -> bytes:
-    return encode_pairs({DEADLINE: encode_deadline(seconds)})
+def _with_deadline(head: bytes, seconds: float) -> bytes:
+    value = encode_deadline(seconds)
+    return b"%b\0\x09_deadline\0%c%b" % (head, len(value), value)
 
 
 def _no_responders(title: str, subject: str, *, was_sent: bool) -> NoRespondersError:

@@ -146,11 +146,13 @@ class NatsLink:
         finally:
             self._waiting.discard(waiter)
 
-    def too_long(self, what: str, length: int) -> TooLongError | None:
-        """Say of a message that it is longer than the server takes, if it is."""
+    def max_bytes(self) -> int:
+        """Give the bytes that the server takes in one message."""
+        return self.client.max_payload
+
+    def too_long(self, what: str, length: int) -> TooLongError:
+        """Make the error of a message that is longer than that."""
         limit = self.client.max_payload
-        if length <= limit:
-            return None
         return TooLongError(
             what,
             length,

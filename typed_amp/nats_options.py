@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from ssl import SSLContext
 
 __all__ = ["DEFAULT_NATS_OPTIONS", "NatsOptions", "check_nats_options", "servers_of"]
@@ -61,12 +61,14 @@ class NatsOptions(TypedDict, total=False):
     pending_size: int
 
 
-DEFAULT_NATS_OPTIONS: Final[NatsOptions] = {
+DEFAULT_NATS_OPTIONS: Final[Mapping[str, Any]] = {
     "max_reconnect_attempts": -1,
     "reconnect_time_wait": 0.5,
     "ping_interval": 10,
+    "skip_subject_validation": True,
 }
-"""What differs from nats-py's own: who serves doesn't give up, and wants to know who is gone."""
+"""What differs from nats-py's own: who serves doesn't give up, and wants to know who is gone. All
+subjects are made here, or came in a line of the server's."""
 
 
 def check_nats_options(options: NatsOptions) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.alarms import Alarms
 from typed_amp.box import (
     ASK,
     BUSY,
@@ -19,17 +21,19 @@ from typed_amp.box import (
     CLOSING,
     DEADLINE,
     TIMEOUT,
-    decode_boxes,
+    BoxReader,
     printable,
 )
 from typed_amp.counters import Counters
 from typed_amp.deadlines import decode_deadline
 from typed_amp.dialogue import Asked
-from typed_amp.dispatch import Dispatch, Outcome
-from typed_amp.errors import DecodeError, ProtocolViolationError
+from typed_amp.dispatch import Dispatch, Refused
+from typed_amp.errors import ProtocolViolationError
 from typed_amp.log import log
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from nats.aio.msg import Msg
 
     from typed_amp.limits import Limits
@@ -42,6 +46,12 @@ __all__ = ["Endpoint", "NatsRequests"]
 _ERROR_CODE: Final = "Nats-Service-Error-Code"
 _ERROR: Final = "Nats-Service-Error"
 """The headers by which NATS micro's tools know an error. typed_amp's clients read the box."""
+
+MESSAGES_PER_TURN: Final = 64
+"""How many messages are taken up before others have their turn.
+
+While this side writes some answers, the other works on those that it has already.
+"""
 
 _SHOWN_CHARACTERS: Final = 200
 
@@ -88,20 +98,21 @@ class Endpoint:
     async def receive(self, message: Msg) -> None:
         """Take a message; returns when a responder runs, or it waits, or is refused."""
         self.requests += 1
-        await self._requests.take(message, self)
+        refusal = self._requests.take(message, self)
+        if refusal is not None:
+            await refusal
 
-    def count(self, outcome: Outcome, nanoseconds: int) -> None:
-        """Count what a message was answered with, and how long that took."""
+    def count(self, refused: Refused, nanoseconds: int) -> None:
+        """Count an error that a message was answered with, and how long that took."""
         self.nanoseconds += nanoseconds
-        if outcome.code:
-            self.errors += 1
-            self.last_error = _told(outcome)
+        self.errors += 1
+        self.last_error = _told(refused)
 
 
 class _Request:
     """A message that waits, or whose responder runs."""
 
-    __slots__ = ("asked", "begun_at", "endpoint", "reply", "size", "task", "timer")
+    __slots__ = ("asked", "begun_at", "endpoint", "reply", "size", "task")
 
     def __init__(self, asked: Asked, endpoint: Endpoint, reply: str, size: int) -> None:
         self.asked = asked
@@ -110,7 +121,6 @@ class _Request:
         self.size = size
         self.begun_at = 0
         self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class NatsRequests:
@@ -127,8 +137,10 @@ class NatsRequests:
         self._owner = owner
         self._link = link
         self._limits = limits
-        self._dispatch = Dispatch(owner, router, link.too_long)
+        self._dispatch = Dispatch(owner, router, link.max_bytes, link.too_long)
         self._loop = asyncio.get_running_loop()
+        self._reader = BoxReader(limits)
+        self._alarms: Alarms[_Request] = Alarms(self._loop, self._expire)
         self._running: set[_Request] = set()
         self._held: deque[_Request] = deque()
         self._held_bytes = 0
@@ -157,85 +169,92 @@ class NatsRequests:
             bytes_sent=self._bytes_sent,
         )
 
-    async def take(self, message: Msg, endpoint: Endpoint) -> None:
-        """Take a message: run its responder, let it wait, or refuse it."""
+    def take(self, message: Msg, endpoint: Endpoint) -> Coroutine[Any, Any, None] | None:
+        """Take a message: run its responder, or let it wait.
+
+        Returns:
+            None; or what is to be awaited: it refuses the message, or lets others have their turn.
+        """
         size = len(message.data)
         self._bytes_received += size
         reply = message.reply
         if reply in self._replies:
             self._strays += 1
-            return  # it was sent again, and this is where it runs already
+            return None  # it was sent again, and this is where it runs already
         try:
             asked = self._asked(message)
-        except (DecodeError, ProtocolViolationError) as error:
-            await self._refuse_violation(message, endpoint, str(error))
-            return
+        except ProtocolViolationError as error:
+            self._reader = BoxReader(self._limits)
+            return self._refuse_violation(message, endpoint, error.reason)
         self._taken += 1
         if DEADLINE in asked.box:
             seconds = decode_deadline(asked.box[DEADLINE])
             asked.deadline = None if seconds is None else self._loop.time() + seconds
         request = _Request(asked, endpoint, reply, size + _OVERHEAD)
         if self._is_cancelled:
-            await self._refuse(request, CLOSING, "this responder is closing")
-        elif len(self._running) < self._limits.max_requests:
-            self._note(request)
-            self._start(request)
-        elif self._held_bytes + request.size <= self._limits.max_held_bytes:
-            self._note(request)
+            return self._refuse(request, CLOSING, "this responder is closing")
+        is_full = len(self._running) >= self._limits.max_requests
+        if is_full and self._held_bytes + request.size > self._limits.max_held_bytes:
+            return self._refuse_busy(request)
+        if reply:
+            self._replies.add(reply)
+        if is_full:
             self._held.append(request)
             self._held_bytes += request.size
-        else:
-            await self._refuse_busy(request)
+            return None
+        self._start(request)
+        return asyncio.sleep(0) if self._taken % MESSAGES_PER_TURN == 0 else None
 
     def _asked(self, message: Msg) -> Asked:
         """Read a message.
 
         Raises:
-            DecodeError: it is no box.
-            ProtocolViolationError: it is, but asks for nothing.
+            ProtocolViolationError: it is no box, or one that asks for nothing.
         """
-        boxes = decode_boxes(message.data)
-        if len(boxes) != 1:
-            raise DecodeError(f"it has {len(boxes)} boxes, where one message has one")
+        reader = self._reader
+        boxes = reader.feed(message.data)
+        if len(boxes) != 1 or reader.pending_bytes:
+            raise ProtocolViolationError("one message has one box, and nothing else")
         (box,) = boxes
-        if len(box) > self._limits.max_keys:
-            raise DecodeError(f"a box of more than {self._limits.max_keys:,} keys")
         if not message.reply:
             box.pop(ASK, None)
         asked = self._dispatch.dialogue.receive(box)
         if not isinstance(asked, Asked):
-            raise DecodeError("it is an answer, where commands are asked for")
+            raise ProtocolViolationError("it is an answer, where commands are asked for")
         return asked
-
-    def _note(self, request: _Request) -> None:
-        self._idle.clear()
-        if request.reply:
-            self._replies.add(request.reply)
 
     def _start(self, request: _Request) -> None:
         asked = request.asked
+        if not self._running:
+            self._idle.clear()
         request.begun_at = time.perf_counter_ns()
         self._running.add(request)
         if asked.deadline is not None:
-            request.timer = self._loop.call_at(asked.deadline, self._end, request, TIMEOUT)
-        request.task = self._loop.create_task(self._run(request))
+            self._alarms.set(request, asked.deadline)
+        request.task = _start(self._run(request), self._loop)
 
     async def _run(self, request: _Request) -> None:
         asked = request.asked
         asked.is_begun = True
         try:
-            outcome = await self._dispatch.carry_out(asked)
-            request.endpoint.count(outcome, time.perf_counter_ns() - request.begun_at)
-            if outcome.data is not None:
-                await self._send(request.reply, outcome)
+            answer = await self._dispatch.carry_out(asked)
+            nanoseconds = time.perf_counter_ns() - request.begun_at
+            if isinstance(answer, Refused):
+                request.endpoint.count(answer, nanoseconds)
+                if answer.data is not None:
+                    await self._send_error(request.reply, answer)
+            else:
+                request.endpoint.nanoseconds += nanoseconds
+                if answer:
+                    await self._send(request.reply, answer)
         finally:
             self._done(request)
 
     def _done(self, request: _Request) -> None:
         self._running.discard(request)
         self._replies.discard(request.reply)
-        if request.timer is not None:
-            request.timer.cancel()
+        if request.asked.deadline is not None:
+            self._alarms.unset(request)
         if self._held and len(self._running) < self._limits.max_requests:
             following = self._held.popleft()
             self._held_bytes -= following.size
@@ -243,24 +262,24 @@ class NatsRequests:
         elif not self._running:
             self._idle.set()
 
-    async def _send(self, reply: str, outcome: Outcome) -> None:
-        assert outcome.data is not None
-        headers = None
-        if outcome.code:
-            headers = {_ERROR_CODE: outcome.code, _ERROR: _told(outcome)}
-        self._bytes_sent += len(outcome.data)
+    async def _send(self, reply: str, data: bytes, headers: dict[str, str] | None = None) -> None:
+        self._bytes_sent += len(data)
         try:
-            await self._link.client.publish(reply, outcome.data, headers=headers)
+            await self._link.client.publish(reply, data, headers=headers)
         except Exception as error:  # nats-py's have no base but this
             reason = str(error) or type(error).__name__
             told = "an answer could not be sent: %s"
             log(logging.WARNING, "answer_lost", self._owner, told, reason)
 
+    async def _send_error(self, reply: str, error: Refused) -> None:
+        assert error.data is not None
+        await self._send(reply, error.data, {_ERROR_CODE: error.code, _ERROR: _told(error)})
+
     async def _refuse(self, request: _Request, code: bytes, description: str) -> None:
-        outcome = self._dispatch.refuse(request.asked, code, description)
-        request.endpoint.count(outcome, 0)
-        if outcome.data is not None:
-            await self._send(request.reply, outcome)
+        refused = self._dispatch.refuse(request.asked, code, description)
+        request.endpoint.count(refused, 0)
+        if refused.data is not None:
+            await self._send_error(request.reply, refused)
 
     async def _refuse_busy(self, request: _Request) -> None:
         if not self._has_warned:
@@ -276,10 +295,13 @@ class NatsRequests:
         told = "a message at %s is not one box of AMP: %s (others: level DEBUG)"
         subject = printable(message.subject.encode())
         log(level, "violation", self._owner, told, subject, reason)
-        outcome = Outcome(b"", "400", f"not one box of AMP: {reason}")
-        endpoint.count(outcome, 0)
+        refused = Refused(b"", "400", f"not one box of AMP: {reason}")
+        endpoint.count(refused, 0)
         if message.reply:
-            await self._send(message.reply, outcome)
+            await self._send_error(message.reply, refused)
+
+    def _expire(self, request: _Request) -> None:
+        self._end(request, TIMEOUT)
 
     def _end(self, request: _Request, verdict: bytes) -> None:
         asked = request.asked
@@ -300,9 +322,25 @@ class NatsRequests:
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing waits: all is answered."""
         await self._idle.wait()
+        self._alarms.clear()
 
 
-def _told(outcome: Outcome) -> str:
+if sys.version_info >= (3, 12):
+
+    def _start(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
+        # A responder that never has to wait is done without a turn of the event loop.
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+else:
+
+    def _start(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
+        return asyncio.Task(coroutine, loop=loop)
+
+
+def _told(refused: Refused) -> str:
     """Give what NATS micro is told of an error: the beginning, in one line."""
-    text = f"{outcome.code}: {outcome.description[:_SHOWN_CHARACTERS]}"
+    text = f"{refused.code}: {refused.description[:_SHOWN_CHARACTERS]}"
     return printable(text.encode("utf-8", "backslashreplace"))
