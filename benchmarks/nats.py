@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nats.aio.client import Client
 from pydantic import BaseModel
@@ -76,13 +76,22 @@ async def answer(url: str) -> None:
     await plain.close()
 
 
-async def ask(url: str, options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Give the calls a second of each side, by how many are in flight, round by round."""
+class Turn(NamedTuple):
+    """What came of one side's turn: calls a second, and microseconds of processor time for each."""
+
+    rate: float
+    cost: float
+
+
+async def ask(
+    url: str, process_id: int, options: argparse.Namespace
+) -> dict[str, dict[str, list[Turn]]]:
+    """Give the turns of each side, by how many are in flight, round by round."""
     plain = Client()
     await plain.connect(url)
     data = encode_box(ASK)
     subject = "plain.Repeat"
-    figures: dict[str, dict[str, list[float]]] = {}
+    figures: dict[str, dict[str, list[Turn]]] = {}
     async with connect_nats(url, service="typed") as client:
 
         async def plain_call() -> None:
@@ -95,19 +104,22 @@ async def ask(url: str, options: argparse.Namespace) -> dict[str, dict[str, list
 
         sides = {"nats-py": plain_call, "typed_amp": typed_call}
         for side in sides.values():
-            await rate(side, 10, options.seconds / 4)
+            await turn(side, process_id, 10, options.seconds / 4)
         for in_flight in options.in_flight:
             rates = figures.setdefault(str(in_flight), {name: [] for name in sides})
             for _ in range(options.rounds):
                 for name, side in sides.items():
-                    rates[name].append(await rate(side, in_flight, options.seconds))
+                    rates[name].append(await turn(side, process_id, in_flight, options.seconds))
     await plain.close()
     return figures
 
 
-async def rate(call: Callable[[], Awaitable[None]], in_flight: int, seconds: float) -> float:
-    """Make calls, so many at a time, for so long; give how many a second there were."""
+async def turn(
+    call: Callable[[], Awaitable[None]], process_id: int, in_flight: int, seconds: float
+) -> Turn:
+    """Make calls, so many at a time, for so long."""
     made = 0
+    begun = time.process_time() + processor_time(process_id)
     start = time.perf_counter()
     end = start + seconds
 
@@ -120,7 +132,15 @@ async def rate(call: Callable[[], Awaitable[None]], in_flight: int, seconds: flo
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
             group.create_task(work())
-    return made / (time.perf_counter() - start)
+    elapsed = time.perf_counter() - start
+    cost = time.process_time() + processor_time(process_id) - begun
+    return Turn(made / elapsed, cost / made * 1e6)
+
+
+def processor_time(process_id: int) -> float:
+    """Give the seconds that another process has worked."""
+    status = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(status[11]) + int(status[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -143,19 +163,32 @@ def main() -> None:
         finally:
             server.kill()
     rows = []
-    for in_flight, rates in figures.items():
-        ratios = [
-            own / base for base, own in zip(rates["nats-py"], rates["typed_amp"], strict=True)
-        ]
-        medians = [f"{statistics.median(each):,.0f}" for each in rates.values()]
-        rows.append([in_flight, *medians, f"{statistics.median(ratios):.2f}"])
-    columns = ["in flight", "nats-py's request", "typed_amp", "typed_amp to nats-py"]
+    for in_flight, turns in figures.items():
+        both = list(zip(turns["nats-py"], turns["typed_amp"], strict=True))
+        base, own = (
+            Turn(*map(statistics.median, zip(*turns[name], strict=True))) for name in turns
+        )
+        rate = statistics.median(own.rate / base.rate for base, own in both)
+        cost = statistics.median(base.cost / own.cost for base, own in both)
+        rows.append(
+            [
+                in_flight,
+                f"{base.rate:,.0f}",
+                f"{own.rate:,.0f}",
+                f"{rate:.2f}",
+                f"{base.cost:.0f}",
+                f"{own.cost:.0f}",
+                f"{cost:.2f}",
+            ]
+        )
+    print("calls a second, and microseconds of processor time for each, both sides together\n")
+    columns = ["in flight", "nats-py", "typed_amp", "rates", "nats-py", "typed_amp", "by cost"]
     print(table(columns, rows, markdown=options.markdown))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def measured(url: str, options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+def measured(url: str, options: argparse.Namespace) -> dict[str, dict[str, list[Turn]]]:
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.nats", "--answer", url],
         stdin=subprocess.PIPE,
@@ -166,7 +199,7 @@ def measured(url: str, options: argparse.Namespace) -> dict[str, dict[str, list[
         assert answering.stdout is not None
         assert answering.stdout.readline() == b"ready\n"
         try:
-            return asyncio.run(ask(url, options))
+            return asyncio.run(ask(url, answering.pid, options))
         finally:
             answering.stdin.close()
             answering.wait(30)

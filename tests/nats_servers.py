@@ -14,9 +14,9 @@ __all__ = ["NatsServer", "nats_cluster", "nats_server", "plain_client"]
 
 
 @contextlib.contextmanager
-def nats_server(directory: Path, *, config: str = "") -> Iterator[NatsServer]:
+def nats_server(directory: Path, *, port: int = -1, config: str = "") -> Iterator[NatsServer]:
     """Run a server; at the end nothing of it is left."""
-    server = NatsServer(directory, config=config)
+    server = NatsServer(directory, port=port, config=config)
     try:
         server.start()
         yield server

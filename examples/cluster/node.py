@@ -24,17 +24,23 @@ class NatsServer:
 
     Args:
         directory: where it writes down its ports; for nothing else.
+        port: where it takes clients; -1 for a free one, which it then keeps.
         routes: the others of its cluster; None if there is none, empty of its first.
         config: more for its configuration file.
     """
 
     def __init__(
-        self, directory: Path, *, routes: list[str] | None = None, config: str = ""
+        self,
+        directory: Path,
+        *,
+        port: int = -1,
+        routes: list[str] | None = None,
+        config: str = "",
     ) -> None:
         self._directory = directory
         self._routes = routes
         self._config = config
-        self._port = -1
+        self._port = port
         self._cluster_port = -1
         self._process: subprocess.Popen[bytes] | None = None
 
