@@ -19,6 +19,7 @@ LAYERS = [
         "addresses",
         "child_process",
         "listening",
+        "message",
         "opening",
         "outgoing",
         "pipe_transport",
@@ -63,6 +64,7 @@ PURE = [
         "errors",
         "large",
         "limits",
+        "message",
     )
 ]
 """What can be fuzzed alone, compiled, and used under any transport."""

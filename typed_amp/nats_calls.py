@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from typed_amp.alarms import Alarms
@@ -19,7 +20,6 @@ from typed_amp.box import (
     CLOSING,
     ERROR,
     ERROR_CODE,
-    BoxReader,
 )
 from typed_amp.counters import Counters
 from typed_amp.deadlines import encode_deadline, time_for
@@ -31,7 +31,7 @@ from typed_amp.errors import (
     NoRespondersError,
     ProtocolViolationError,
 )
-from typed_amp.limits import Limits
+from typed_amp.message import box_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -46,9 +46,6 @@ __all__ = ["NatsCalls"]
 
 _MOST_RESEND_AFTER: Final = 30.0
 """The most seconds between two times that a call is sent."""
-
-_MOST_BYTES: Final = 2**31
-"""How long an answer may be, and how many keys it may have: as many as the server lets through."""
 
 _NOBODY: Final = "503"
 """The status of what a server answers where nobody has subscribed."""
@@ -111,8 +108,6 @@ class NatsCalls:
         self._backoff = backoff
         self._loop = asyncio.get_running_loop()
         self._dialogue: Dialogue[_Pending] = Dialogue()
-        self._limits = Limits(max_box_bytes=_MOST_BYTES, max_keys=_MOST_BYTES)
-        self._reader = BoxReader(self._limits)
         self._alarms: Alarms[_Pending] = Alarms(self._loop, _Pending.wake)
         self._inbox = ""
         self._made = 0
@@ -307,15 +302,12 @@ class NatsCalls:
             result = NoRespondersError()  # `ask` has it say where
         else:
             try:
-                boxes = self._reader.feed(message.data)
-                if len(boxes) == 1 and not self._reader.pending_bytes:
-                    answered = self._dialogue.receive(boxes[0])
-                    if isinstance(answered, Answered):
-                        answered.waiter.wake(answered.box)
-                    return
+                answered = self._dialogue.receive(box_of(message.data, sys.maxsize))
+                if isinstance(answered, Answered):
+                    answered.waiter.wake(answered.box)
+                return
             except ProtocolViolationError:
                 pass
-            self._reader = BoxReader(self._limits)
             result = DecodeError("not one box of AMP")
         answered = self._dialogue.receive({ANSWER: tag})
         if isinstance(answered, Answered):

@@ -21,7 +21,6 @@ from typed_amp.box import (
     CLOSING,
     DEADLINE,
     TIMEOUT,
-    BoxReader,
     printable,
 )
 from typed_amp.counters import Counters
@@ -30,6 +29,7 @@ from typed_amp.dialogue import Asked
 from typed_amp.dispatch import Dispatch, Refused
 from typed_amp.errors import ProtocolViolationError
 from typed_amp.log import log
+from typed_amp.message import box_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -139,7 +139,6 @@ class NatsRequests:
         self._limits = limits
         self._dispatch = Dispatch(owner, router, link.max_bytes, link.too_long)
         self._loop = asyncio.get_running_loop()
-        self._reader = BoxReader(limits)
         self._alarms: Alarms[_Request] = Alarms(self._loop, self._expire)
         self._running: set[_Request] = set()
         self._held: deque[_Request] = deque()
@@ -184,7 +183,6 @@ class NatsRequests:
         try:
             asked = self._asked(message)
         except ProtocolViolationError as error:
-            self._reader = BoxReader(self._limits)
             return self._refuse_violation(message, endpoint, error.reason)
         self._taken += 1
         if DEADLINE in asked.box:
@@ -211,11 +209,7 @@ class NatsRequests:
         Raises:
             ProtocolViolationError: it is no box, or one that asks for nothing.
         """
-        reader = self._reader
-        boxes = reader.feed(message.data)
-        if len(boxes) != 1 or reader.pending_bytes:
-            raise ProtocolViolationError("one message has one box, and nothing else")
-        (box,) = boxes
+        box = box_of(message.data, self._limits.max_keys)
         if not message.reply:
             box.pop(ASK, None)
         asked = self._dispatch.dialogue.receive(box)
