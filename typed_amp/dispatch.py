@@ -88,6 +88,7 @@ class Dispatch:
         limit: Callable[[], int],
         too_long: Callable[[str, int], TooLongError],
     ) -> None:
+        self._time = asyncio.get_running_loop().time
         self._owner = owner
         self._router = router
         self._limit = limit
@@ -103,7 +104,7 @@ class Dispatch:
             The box of the answer, empty if none is wanted; or the error.
         """
         if asked.deadline is not None:
-            if asked.verdict is None and asked.deadline <= asyncio.get_running_loop().time():
+            if asked.verdict is None and asked.deadline <= self._time():
                 asked.verdict = TIMEOUT
             AMBIENT_DEADLINE.set(asked.deadline)
         if asked.verdict is not None:

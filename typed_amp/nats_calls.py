@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from typed_amp.alarms import Alarms
 from typed_amp.box import (
@@ -162,9 +162,13 @@ class NatsCalls:
             async with asyncio.timeout(seconds):
                 await self._wait_up(title, was_sent=False)
                 self._check_length(title, data)
-                await self._publish(title, subject, data)
+                try:
+                    await self._client.publish(subject, data)
+                except Exception as error:
+                    raise self._unavailable(title, was_sent=False) from error
         except TimeoutError:
             raise self.timed_out(title, seconds or 0.0) from None
+        self._bytes_sent += len(data)
 
     async def ask(
         self,
@@ -207,6 +211,8 @@ class NatsCalls:
         tag = dialogue.new_tag()
         head = b"\0\4_ask\0%c%b%b" % (len(tag), tag, head)
         alarms = self._alarms
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        cancelled = task.cancelling()
         reply = self._inbox + tag.decode()
         pending = _Pending(tag, loop.create_future(), is_idempotent=is_idempotent)
         dialogue.ask(tag, pending)
@@ -231,7 +237,13 @@ class NatsCalls:
                     self._check_length(title, data)
                     pending.is_under_way = True
                     sent += 1
-                    await self._publish(title, subject, data, reply)
+                    try:
+                        await self._client.publish(subject, data, reply)
+                    except Exception as error:  # nats-py's have no base but this
+                        raise self._unavailable(title, was_sent=sent > 1) from error
+                    self._bytes_sent += len(data)
+                    if task.cancelling() > cancelled:
+                        raise asyncio.CancelledError  # nats-py catches that while it has to wait
                     if is_idempotent and self._resend_after is not None:
                         delay = min(self._resend_after * 2 ** (sent - 1), _MOST_RESEND_AFTER)
                 if left is not None and (delay is None or left < delay):
@@ -281,17 +293,6 @@ class NatsCalls:
     def _check_length(self, title: str, data: bytes) -> None:
         if len(data) > self._client.max_payload:
             raise self._link.too_long(title, len(data))
-
-    async def _publish(self, title: str, subject: str, data: bytes, reply: str = "") -> None:
-        task = asyncio.current_task()
-        cancelled = task.cancelling() if task else 0
-        try:
-            await self._client.publish(subject, data, reply)
-        except Exception as error:  # nats-py's have no base but this
-            raise self._unavailable(title, was_sent=False) from error
-        if task and task.cancelling() > cancelled:  # nats-py catches that while it waits to send
-            raise asyncio.CancelledError
-        self._bytes_sent += len(data)
 
     async def _answered(self, message: Msg) -> None:
         self._bytes_received += len(message.data)

@@ -135,8 +135,10 @@ class NatsRequests:
 
     def __init__(self, owner: Named, router: Router[Any], link: NatsLink, limits: Limits) -> None:
         self._owner = owner
-        self._link = link
-        self._limits = limits
+        self._publish = link.client.publish
+        self._max_keys = limits.max_keys
+        self._max_requests = limits.max_requests
+        self._max_held_bytes = limits.max_held_bytes
         self._dispatch = Dispatch(owner, router, link.max_bytes, link.too_long)
         self._loop = asyncio.get_running_loop()
         self._alarms: Alarms[_Request] = Alarms(self._loop, self._expire)
@@ -191,8 +193,8 @@ class NatsRequests:
         request = _Request(asked, endpoint, reply, size + _OVERHEAD)
         if self._is_cancelled:
             return self._refuse(request, CLOSING, "this responder is closing")
-        is_full = len(self._running) >= self._limits.max_requests
-        if is_full and self._held_bytes + request.size > self._limits.max_held_bytes:
+        is_full = len(self._running) >= self._max_requests
+        if is_full and self._held_bytes + request.size > self._max_held_bytes:
             return self._refuse_busy(request)
         if reply:
             self._replies.add(reply)
@@ -209,7 +211,7 @@ class NatsRequests:
         Raises:
             ProtocolViolationError: it is no box, or one that asks for nothing.
         """
-        box = box_of(message.data, self._limits.max_keys)
+        box = box_of(message.data, self._max_keys)
         if not message.reply:
             box.pop(ASK, None)
         asked = self._dispatch.dialogue.receive(box)
@@ -240,7 +242,11 @@ class NatsRequests:
             else:
                 request.endpoint.nanoseconds += nanoseconds
                 if answer:
-                    await self._send(request.reply, answer)
+                    self._bytes_sent += len(answer)
+                    try:
+                        await self._publish(request.reply, answer)
+                    except Exception as error:  # nats-py's have no base but this
+                        self._log_unsent(error)
         finally:
             self._done(request)
 
@@ -249,25 +255,26 @@ class NatsRequests:
         self._replies.discard(request.reply)
         if request.asked.deadline is not None:
             self._alarms.unset(request)
-        if self._held and len(self._running) < self._limits.max_requests:
+        if self._held and len(self._running) < self._max_requests:
             following = self._held.popleft()
             self._held_bytes -= following.size
             self._start(following)
         elif not self._running:
             self._idle.set()
 
-    async def _send(self, reply: str, data: bytes, headers: dict[str, str] | None = None) -> None:
-        self._bytes_sent += len(data)
-        try:
-            await self._link.client.publish(reply, data, headers=headers)
-        except Exception as error:  # nats-py's have no base but this
-            reason = str(error) or type(error).__name__
-            told = "an answer could not be sent: %s"
-            log(logging.WARNING, "answer_lost", self._owner, told, reason)
-
     async def _send_error(self, reply: str, error: Refused) -> None:
         assert error.data is not None
-        await self._send(reply, error.data, {_ERROR_CODE: error.code, _ERROR: _told(error)})
+        self._bytes_sent += len(error.data)
+        headers = {_ERROR_CODE: error.code, _ERROR: _told(error)}
+        try:
+            await self._publish(reply, error.data, headers=headers)
+        except Exception as failure:
+            self._log_unsent(failure)
+
+    def _log_unsent(self, error: Exception) -> None:
+        reason = str(error) or type(error).__name__
+        told = "an answer could not be sent: %s"
+        log(logging.WARNING, "answer_lost", self._owner, told, reason)
 
     async def _refuse(self, request: _Request, code: bytes, description: str) -> None:
         refused = self._dispatch.refuse(request.asked, code, description)
