@@ -244,3 +244,9 @@ def test_table_says_what_the_server_did() -> None:
     assert harness.table(["a", "b", "c"], [["x", "10", did[:7]]], markdown=True) == (
         "| a | b | c |\n| --- | ---: | --- |\n| x | 10 | refused |"
     )
+
+
+async def test_calls_over_nats_are_measured_beside_others() -> None:
+    options = "--rounds", "1", "--seconds", "0.05", "--in-flight", "3"
+    output = await output_of("-m", "benchmarks.nats", *options, directory=ROOT)
+    assert re.search(r"^3( +[0-9,.]+){6}$", output, re.MULTILINE)

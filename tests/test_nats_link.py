@@ -229,3 +229,23 @@ async def test_responder_that_is_killed_by_its_own_error(nats: NatsServer) -> No
     async with joined_by_nats(router, nats.url) as (client, _):
         with pytest.raises(RemoteAmpError, match="UNKNOWN"):
             await client.call(Wait(text="a"))
+
+
+async def test_attempt_to_connect_is_given_up(log: LogCapture) -> None:
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await connect_nats(url, service="calc")
+        with pytest.raises(ConnectionLostError, match=r"to NATS at .*: TimeoutError"):
+            await serve_nats(Router(), url, service="calc", connect_timeout=0.1)
+
+
+async def test_server_that_is_none_is_refused() -> None:
+    with pytest.raises(Exception, match="mixing of websocket"):
+        await connect_nats(["nats://127.0.0.1:1", "ws://127.0.0.1:1"], service="calc")

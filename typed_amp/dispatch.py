@@ -132,7 +132,8 @@ class Dispatch:
             description: the `_error_description`.
             fields: further pairs, already written.
         """
-        data = self.dialogue.error(asked, code, description, fields)
+        # At most four bytes for each character: so the rest of the box has half of the room.
+        data = self.dialogue.error(asked, code, description[: self._limit() // 8], fields)
         return Refused(data, printable(code[:100]), description)
 
     def _answer(self, responder: Responder, asked: Asked, answer: Any) -> bytes | Refused:
@@ -166,7 +167,7 @@ class Dispatch:
             self._log_failure(asked, error)
         try:
             description, fields = signature.error_parts(error)
-            if len(fields) > self._limit() // 2:  # the description has its share
+            if len(fields) > self._limit() // 4:  # the description has its share
                 raise self._too_long(f"an error of {signature.title}", len(fields))
         except Exception as failure:
             self._log_failure(asked, failure)

@@ -55,6 +55,9 @@ While this side writes some answers, the other works on those that it has alread
 
 _SHOWN_CHARACTERS: Final = 200
 
+_MOST_HEADER_BYTES: Final = 1_000
+"""More than the headers of an error take."""
+
 _OVERHEAD: Final = 1_000
 """About what a message that waits takes beside its bytes."""
 
@@ -136,6 +139,7 @@ class NatsRequests:
     def __init__(self, owner: Named, router: Router[Any], link: NatsLink, limits: Limits) -> None:
         self._owner = owner
         self._publish = link.client.publish
+        self._max_bytes = link.max_bytes
         self._max_keys = limits.max_keys
         self._max_requests = limits.max_requests
         self._max_held_bytes = limits.max_held_bytes
@@ -154,6 +158,7 @@ class NatsRequests:
         self._bytes_sent = 0
         self._has_warned = False
         self._is_cancelled = False
+        self._is_going_on = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -193,7 +198,7 @@ class NatsRequests:
         request = _Request(asked, endpoint, reply, size + _OVERHEAD)
         if self._is_cancelled:
             return self._refuse(request, CLOSING, "this responder is closing")
-        is_full = len(self._running) >= self._max_requests
+        is_full = bool(self._held) or len(self._running) >= self._max_requests
         if is_full and self._held_bytes + request.size > self._max_held_bytes:
             return self._refuse_busy(request)
         if reply:
@@ -255,17 +260,31 @@ class NatsRequests:
         self._replies.discard(request.reply)
         if request.asked.deadline is not None:
             self._alarms.unset(request)
-        if self._held and len(self._running) < self._max_requests:
+        if self._held:
+            if not self._is_going_on:
+                self._is_going_on = True
+                self._loop.call_soon(self._take_held)
+        elif not self._running:
+            self._idle.set()
+
+    def _take_held(self) -> None:
+        self._is_going_on = False
+        for _ in range(MESSAGES_PER_TURN):
+            if not self._held or len(self._running) >= self._max_requests:
+                return
             following = self._held.popleft()
             self._held_bytes -= following.size
             self._start(following)
-        elif not self._running:
-            self._idle.set()
+        if self._held and not self._is_going_on:
+            self._is_going_on = True
+            self._loop.call_soon(self._take_held)
 
     async def _send_error(self, reply: str, error: Refused) -> None:
         assert error.data is not None
         self._bytes_sent += len(error.data)
-        headers = {_ERROR_CODE: error.code, _ERROR: _told(error)}
+        headers: dict[str, str] | None = {_ERROR_CODE: error.code, _ERROR: _told(error)}
+        if len(error.data) + _MOST_HEADER_BYTES > self._max_bytes():  # they count as well
+            headers = None
         try:
             await self._publish(reply, error.data, headers=headers)
         except Exception as failure:
@@ -344,4 +363,4 @@ else:
 def _told(refused: Refused) -> str:
     """Give what NATS micro is told of an error: the beginning, in one line."""
     text = f"{refused.code}: {refused.description[:_SHOWN_CHARACTERS]}"
-    return printable(text.encode("utf-8", "backslashreplace"))
+    return printable(text.encode("utf-8", "backslashreplace"))[:_SHOWN_CHARACTERS]
