@@ -385,5 +385,6 @@ async def test_responder_that_runs_it_already_does_not_run_it_twice(nats: NatsSe
 async def test_options_that_make_no_sense(
     options: dict[str, Any], error: type[Exception], reason: str
 ) -> None:
+    given: dict[str, Any] = {"servers": "nats://127.0.0.1:1", "service": "calc", **options}
     with pytest.raises(error, match=reason):
-        connect_nats(**{"servers": "nats://127.0.0.1:1", "service": "calc", **options})
+        connect_nats(**given)
