@@ -168,8 +168,8 @@ class NatsLink:
         self._wake()
 
     async def _close_client(self, seconds: float) -> None:
-        # nats-py stops half-way where the connection turns out to be lost, which it then isn't
-        # again; and where a handshake has failed it waits for an end that nobody tells.
+        # nats-py stops half-way where the connection turns out to be lost while there is something
+        # to send; and where a handshake has failed it waits for an end that nobody tells.
         for _ in range(2):
             try:
                 async with asyncio.timeout(seconds):
@@ -177,6 +177,8 @@ class NatsLink:
             except TimeoutError:
                 return
             except Exception:
+                self.client._pending = []
+                self.client._pending_data_size = 0
                 self.client._status = self.client.DISCONNECTED
             else:
                 return
