@@ -11,12 +11,16 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-compiled dist lint types format clean soak fuzz \
 	bench bench-features bench-micro bench-instructions bench-scale bench-memory bench-neighbours \
-	bench-pool
+	bench-pool bench-nats demo-cluster
 
 SECONDS ?= 600
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m examples.demo
+
+# A cluster of NATS under load, of which a node and a responder are killed.
+demo-cluster: $(VENV)/installed-demo
+	@$(BIN)/python -m examples.cluster
 
 test: lint types
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
@@ -77,6 +81,10 @@ bench-neighbours: $(VENV)/installed-dev
 bench-pool: $(VENV)/installed-dev
 	@$(BIN)/python -m benchmarks.pool $(OPTIONS)
 
+# make bench-nats OPTIONS="--in-flight 1 10 100"
+bench-nats: $(VENV)/installed-dev
+	@$(BIN)/python -m benchmarks.nats $(OPTIONS)
+
 # make soak SECONDS=60
 soak: $(VENV)/installed-dev
 	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) $(OPTIONS)
@@ -98,6 +106,10 @@ $(VENV)/installed: $(BIN)/python pyproject.toml
 
 $(VENV)/installed-dev: $(BIN)/python pyproject.toml
 	TYPED_AMP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-demo: $(BIN)/python pyproject.toml
+	TYPED_AMP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-bench: $(BIN)/python pyproject.toml

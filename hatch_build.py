@@ -25,11 +25,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 __all__ = ["COMPILED_MODULES", "CompilingHook"]
 
 COMPILED_MODULES = (
+    "alarms",
     "box",
     "calls",
     "dialogue",
     "elements",
-    "expiries",
     "extensions",
     "link",
     "responses",

@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from tests.leftovers import Leftovers
+from tests.nats_servers import NatsServer, nats_server
 from tests.peers import LogCapture, captured_log
 
 # No deadline: a busy machine makes a step slow, never wrong.
@@ -110,3 +111,10 @@ def certificates() -> Certificates:
     client = context(ssl.Purpose.SERVER_AUTH, None)
     named_client = context(ssl.Purpose.SERVER_AUTH, client_certificate)
     return Certificates(server, strict_server, client, named_client, authority)
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A NATS server for all tests that don't kill it."""
+    with nats_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server

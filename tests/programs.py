@@ -61,6 +61,10 @@ class Program:
         self._process.kill()
 
     @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int:
         assert self._process.returncode is not None
         return self._process.returncode

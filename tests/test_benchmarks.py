@@ -316,3 +316,9 @@ def test_tables_of_pools() -> None:
     [one, _, worker, _] = pool.scaling(1, 0.1)
     assert one[0] == "1 process alone"
     assert worker[0] == "1 worker"
+
+
+async def test_calls_over_nats_are_measured_beside_others() -> None:
+    options = "--rounds", "1", "--seconds", "0.05", "--in-flight", "3"
+    output = await output_of("-m", "benchmarks.nats", *options, directory=ROOT)
+    assert re.search(r"^3( +[0-9,.]+){6}$", output, re.MULTILINE)

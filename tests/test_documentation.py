@@ -24,6 +24,7 @@ import pytest
 import trustme
 
 from tests.documents import DOCUMENTS, ROOT, Block, anchors, blocks, links
+from tests.nats_servers import nats_server
 from tests.programs import output_of, program
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=str)
@@ -60,7 +61,7 @@ async def test_code_runs(document: Path, tmp_path: Path) -> None:
         for block in blocks(document):
             if block.language == "console":
                 for command, output in block.commands:
-                    words = shlex.split(command)
+                    words = shlex.split(adapted(command))
                     unused -= {*words}
                     await carry_out(words, adapted("\n".join(output)), tmp_path, servers)
             elif block.file_name is not None:
@@ -139,12 +140,16 @@ async def carry_out(
             assert recipe is not None, f"no target {target}"
             for variable in variables:
                 assert f"$({variable.partition('=')[0]})" in recipe[1]
-        case ["pip", "install", "." | ".[cli]"]:
+        case ["pip", "install", "." | ".[cli]" | ".[nats]"]:
             assert (ROOT / "pyproject.toml").is_file()
         case [".venv/bin/python", "-m", module, *_]:
             assert find_spec(module) is not None  # tests/test_examples.py runs it
         case ["typed-amp", *arguments]:
             run_command_line(arguments, output, directory)
+        case ["nats-server", "-a", "127.0.0.1", "-p", port]:
+            place = directory / "nats"
+            place.mkdir()
+            servers.enter_context(nats_server(place, port=int(port)))
         case ["pytest", file]:
             await output_of("-m", "pytest", "-p", "no:cacheprovider", file, directory=directory)
         case ["python", file] if file.endswith("server.py"):

@@ -15,6 +15,7 @@ from typed_amp.errors import (
     DefinitionError,
     EncodeError,
     InvalidArgumentsError,
+    NoRespondersError,
     NotAllowedError,
     ProcessEndedError,
     ProtocolViolationError,
@@ -70,6 +71,11 @@ EXAMPLES = [
         ConnectionLostError("Buy: the connection is closed"),
         "Buy: the connection is closed",
         ConnectionError,
+    ),
+    (
+        NoRespondersError("Buy: nobody answers at shop.Buy"),
+        "Buy: nobody answers at shop.Buy",
+        ConnectionLostError,
     ),
     (
         ProcessEndedError("worker.py", 123, 3),

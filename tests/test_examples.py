@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from tests.documents import ROOT
+from tests.leftovers import children
+from tests.leftovers import is_running as is_there
 from tests.programs import PATIENCE, Program, output_of, program
 
 LOCAL = "--host", "127.0.0.1", "--port"
@@ -211,3 +213,26 @@ async def test_the_demo_leaves_nothing_behind_when_it_is_stopped() -> None:
         assert is_running(pid)
         await demo.stop()
         assert not is_running(pid)
+
+
+async def test_cluster_loses_no_call_that_may_be_sent_again() -> None:
+    before = children()
+    output = await output_of("-m", "examples.cluster", "--seconds", "0.5", directory=ROOT)
+    assert re.search(r"^lost calls that may be sent again: 0; others: \d+", output, re.MULTILINE)
+    made = re.search(r"Price │ +([\d,]+) │ +0 │", output)
+    assert made, output
+    assert int(made[1].replace(",", "")) > 50
+    for name in ("ann", "bob", "cat"):
+        assert re.search(rf"│ {name} .*[1-9].*│", output), output
+    assert "node 2 is killed" in output
+    assert children() == before
+
+
+async def test_cluster_leaves_nothing_when_it_is_ended() -> None:
+    async with program("-m", "examples.cluster", directory=ROOT) as running:
+        while "two clients ask" not in await running.line():
+            pass
+        started = children(running.process_id)
+        assert len(started) == 8
+        await running.stop()
+    assert not any(is_there(each) for each in started)

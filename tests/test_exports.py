@@ -32,6 +32,8 @@ DOCUMENTED = {
     "WorkerStatus",
     # one client over several servers
     "ConnectionPool", "PoolState", "ServerState", "connect_pool",
+    # over NATS
+    "NatsClient", "NatsOptions", "NatsService", "connect_nats", "nats_bridge", "serve_nats",
     # from AMP to something else
     "StartTLS", "SwitchProtocol",
     # boxes
@@ -40,9 +42,9 @@ DOCUMENTED = {
     "COMPILED",
     # errors
     "AmpError", "CallTimeoutError", "ConnectionLostError", "DecodeError", "DefinitionError",
-    "EncodeError", "ErrorDetail", "InvalidArgumentsError", "NotAllowedError", "ProcessEndedError",
-    "ProtocolViolationError", "RemoteAmpError", "StartTLSError", "TooLongError",
-    "UnhandledCommandError", "UnknownRemoteError",
+    "EncodeError", "ErrorDetail", "InvalidArgumentsError", "NoRespondersError", "NotAllowedError",
+    "ProcessEndedError", "ProtocolViolationError", "RemoteAmpError", "StartTLSError",
+    "TooLongError", "UnhandledCommandError", "UnknownRemoteError",
 }  # fmt: skip
 
 

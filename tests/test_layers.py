@@ -13,7 +13,7 @@ PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
     [
-        *("backoff", "balancing", "budget", "counters", "details", "expiries", "limits"),
+        *("alarms", "backoff", "balancing", "budget", "counters", "details", "limits"),
         *("recycling", "worker_state"),
     ],
     ["errors"],
@@ -22,6 +22,7 @@ LAYERS = [
         "addresses",
         "child_process",
         "listening",
+        "message",
         "opening",
         "orphans",
         "outgoing",
@@ -29,7 +30,7 @@ LAYERS = [
         "plain_functions",
         "tls",
     ],
-    ["elements", "functions", "log", "peer_credentials"],
+    ["elements", "functions", "log", "nats_options", "nats_subjects", "peer_credentials"],
     ["integers"],
     ["codecs", "capture", "compiled", "deadlines", "large", "python_source", "unix_transport"],
     ["acceptor", "admission", "columns", "descriptors", "guards", "unix_socket"],
@@ -41,9 +42,14 @@ LAYERS = [
     ["signature"],
     ["command", "raw"],
     ["built_in", "router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
-    ["extensions", "lifetime", "responding", "waiting", "watchdog", "worker_commands"],
-    ["calls"],
-    ["handover", "rendering", "responses"],
+    [
+        *("dispatch", "extensions", "lifetime", "responding", "waiting", "watchdog"),
+        "worker_commands",
+    ],
+    ["calls", "nats_link"],
+    ["handover", "nats_calls", "nats_requests", "rendering", "responses"],
+    ["nats_client", "nats_discovery"],
+    ["nats_bridge", "nats_service"],
     ["link"],
     ["connection", "protocol"],
     ["occupancy"],
@@ -59,6 +65,7 @@ LAYERS = [
 PURE = [
     *(
         "addresses",
+        "alarms",
         "backoff",
         "balancing",
         "box",
@@ -68,9 +75,9 @@ PURE = [
         "dialogue",
         "elements",
         "errors",
-        "expiries",
         "large",
         "limits",
+        "message",
     )
 ]
 """What can be fuzzed alone, compiled, and used under any transport."""

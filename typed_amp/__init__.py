@@ -22,6 +22,7 @@ from typed_amp.errors import (
     DefinitionError,
     EncodeError,
     InvalidArgumentsError,
+    NoRespondersError,
     NotAllowedError,
     ProcessEndedError,
     ProtocolViolationError,
@@ -35,6 +36,10 @@ from typed_amp.errors import (
 )
 from typed_amp.large import Large
 from typed_amp.limits import Limits
+from typed_amp.nats_bridge import nats_bridge
+from typed_amp.nats_client import NatsClient, connect_nats
+from typed_amp.nats_options import NatsOptions
+from typed_amp.nats_service import NatsService, serve_nats
 from typed_amp.options import ConnectionOptions
 from typed_amp.peer_credentials import PeerCredentials
 from typed_amp.planning import Key
@@ -76,6 +81,10 @@ __all__ = [
     "Key",
     "Large",
     "Limits",
+    "NatsClient",
+    "NatsOptions",
+    "NatsService",
+    "NoRespondersError",
     "NotAllowedError",
     "PeerCredentials",
     "PoolCounters",
@@ -99,14 +108,17 @@ __all__ = [
     "WorkerState",
     "WorkerStatus",
     "connect",
+    "connect_nats",
     "connect_pool",
     "connect_process",
     "connect_unix",
     "encode_box",
+    "nats_bridge",
     "remaining_time",
     "run",
     "serve",
     "serve_fds",
+    "serve_nats",
     "serve_stdio",
     "serve_unix",
 ]

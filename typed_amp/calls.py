@@ -10,13 +10,13 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.alarms import Alarms
 from typed_amp.box import CLOSING, DEADLINE, ERROR
 from typed_amp.built_in import Cancel
 from typed_amp.deadlines import encode_deadline, time_for
 from typed_amp.descriptors import close_descriptors
 from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError, TooLongError
-from typed_amp.expiries import Expiries
-from typed_amp.waiting import Attached, Waiter, resolve, wait, wait_aside
+from typed_amp.waiting import Attached, Timed, Waiter, resolve, wait, wait_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from typed_amp.box import Box
     from typed_amp.command import Command
     from typed_amp.dialogue import Answered
-    from typed_amp.expiries import Expiry
     from typed_amp.link import Link
     from typed_amp.writer import BoxWriter
 
@@ -44,11 +43,11 @@ class Calls:
     """
 
     __slots__ = (
+        "_alarms",
         "_call_timeout",
         "_decoders",
         "_dialogue",
         "_ended",
-        "_expiries",
         "_link",
         "_loop",
         "_max_box_bytes",
@@ -70,7 +69,7 @@ class Calls:
         """Those that want no answer, and wait for the transport."""
         self._decoders: dict[Waiter, Callable[[Box], Attached | Exception]] | None = None
         """Of those whose answer is more than its box."""
-        self._expiries: Expiries | None = None
+        self._alarms: Alarms[Timed] | None = None
         """Of those that don't wait for ever, once there are any."""
         self.made: int = 0
         """How many there were."""
@@ -289,8 +288,8 @@ class Calls:
             lost = ConnectionLostError()  # `wait` has it say why
             lost.was_sent = not self._writer.withdraw(waiter)
             resolve(waiter, lost)
-        if self._expiries is not None:
-            self._expiries.clear()
+        if self._alarms is not None:
+            self._alarms.clear()
 
     @property
     def ended(self) -> asyncio.Event:
@@ -309,19 +308,21 @@ class Calls:
             raise too_long_box(title, len(data), self._max_box_bytes)
         return data
 
-    def expire_in(self, seconds: float, waiter: Waiter, title: str) -> Expiry:
+    def expire_in(self, seconds: float, waiter: Waiter, title: str) -> Timed:
         """Have a call fail when its time is over, unless `over` is told of it before."""
-        if self._expiries is None:
-            self._expiries = Expiries(self._loop, self._expire)
-        return self._expiries.add(self._loop.time() + seconds, (waiter, title, seconds))
+        if self._alarms is None:
+            self._alarms = Alarms(self._loop, self._expire)
+        timed = waiter, title, seconds
+        self._alarms.set(timed, self._loop.time() + seconds)
+        return timed
 
-    def over(self, expiry: Expiry) -> None:
+    def over(self, timed: Timed) -> None:
         """The call is over, whatever became of it."""
-        if self._expiries is not None:
-            self._expiries.remove(expiry)
+        if self._alarms is not None:
+            self._alarms.unset(timed)
 
-    def _expire(self, call: tuple[Waiter, str, float]) -> None:
-        waiter, title, seconds = call
+    def _expire(self, timed: Timed) -> None:
+        waiter, title, seconds = timed
         resolve(waiter, self.timed_out(title, seconds))
 
     def lost(self, title: str, *, was_sent: bool) -> ConnectionLostError:

@@ -31,8 +31,6 @@ from typed_amp.errors import ProtocolViolationError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from typed_amp.expiries import Expiry
-
 __all__ = [
     "Answered",
     "Asked",
@@ -53,7 +51,6 @@ class Asked:
         is_begun: for the owner of the dialogue: whether a responder runs for it.
         attachments: likewise: what came with it, and must be closed if no responder runs.
         deadline: likewise: until when somebody waits for the answer.
-        expiry: likewise: what ends its responder then.
         verdict: likewise: with which code it is refused when its responder is cancelled.
     """
 
@@ -61,7 +58,6 @@ class Asked:
         "attachments",
         "box",
         "deadline",
-        "expiry",
         "is_answered",
         "is_begun",
         "name",
@@ -77,7 +73,6 @@ class Asked:
         self.is_begun: bool = False
         self.attachments: Sequence[int] = ()
         self.deadline: float | None = None
-        self.expiry: Expiry | None = None
         self.verdict: bytes | None = None
 
 

@@ -10,6 +10,7 @@ builtin error that somebody who has never heard of AMP would catch::
     ├── DecodeError (ValueError)             a value of the peer's that isn't what was declared
     ├── ProtocolViolationError (ConnectionError)   bytes that are not AMP; ends the connection
     ├── ConnectionLostError (ConnectionError)      the connection is gone, or was never made
+    │   └── NoRespondersError                nobody in the NATS cluster answers the command
     ├── ProcessEndedError (ChildProcessError)      why it is gone: the peer's process has ended
     ├── CallTimeoutError (TimeoutError)      no answer within the time the caller gave
     ├── QueueFullError                       too many calls wait for a worker of a pool
@@ -47,6 +48,7 @@ __all__ = [
     "DefinitionError",
     "EncodeError",
     "InvalidArgumentsError",
+    "NoRespondersError",
     "NotAllowedError",
     "ProcessEndedError",
     "ProtocolViolationError",
@@ -190,6 +192,17 @@ class ConnectionLostError(AmpError, ConnectionError):
 
     was_sent: bool = True
     exit_status: int | None = None
+
+
+class NoRespondersError(ConnectionLostError):
+    """Nobody in the NATS cluster answers this command: no responder of the service runs, or none
+    of them has it.
+
+    The servers say so at once. Nothing was carried out, so the call may be made again, whatever it
+    does; unless `was_sent` is true, of an idempotent command that was sent before.
+    """
+
+    was_sent: bool = False
 
 
 class ProcessEndedError(AmpError, ChildProcessError):

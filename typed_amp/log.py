@@ -9,23 +9,29 @@ have `amp_server` in place of `amp_connection`: where the server is.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final, Protocol
 
 from typed_amp.addresses import shown
 
-if TYPE_CHECKING:
-    from typed_amp.connection import Connection
-
-__all__ = ["LOGGER", "log", "log_server"]
+__all__ = ["LOGGER", "Named", "log", "log_server"]
 
 LOGGER: Final = logging.getLogger("typed_amp")
 """To which all goes."""
 
 
+class Named(Protocol):
+    """A connection, or what stands in its place. Its `repr` is what messages begin with."""
+
+    @property
+    def name(self) -> str:
+        """What log records call it."""
+        ...
+
+
 def log(
     level: int,
     event: str,
-    connection: Connection[Any],
+    connection: Named,
     message: str,
     *arguments: object,
     error: BaseException | None = None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 
 from typing_extensions import TypeVar
 
+from typed_amp.alarms import Alarms
 from typed_amp.box import (
     BUSY,
     CANCELLED,
@@ -32,7 +33,6 @@ from typed_amp.deadlines import decode_deadline
 from typed_amp.descriptors import close_descriptors
 from typed_amp.details import ERROR_DETAILS, encode_details
 from typed_amp.errors import DecodeError, NotAllowedError
-from typed_amp.expiries import Expiries
 from typed_amp.log import LOGGER, log
 from typed_amp.responding import start
 
@@ -70,11 +70,11 @@ class Responses(Generic[S]):
     """
 
     __slots__ = (
+        "_alarms",
         "_budget",
         "_by_tag",
         "_dialogue",
         "_doomed",
-        "_expiries",
         "_has_declined_untold",
         "_held",
         "_held_bytes",
@@ -106,7 +106,7 @@ class Responses(Generic[S]):
         """The responders that run; None instead of a task that has not been made yet."""
         self._unbegun: list[Asked] | None = None
         """Those whose tasks may not have had their first step."""
-        self._expiries: Expiries | None = None
+        self._alarms: Alarms[Asked] | None = None
         """Of responders whose callers don't wait for ever, once there are any."""
         self._doomed: set[Asked] | None = None
         """Those to be cancelled as soon as their first step is over."""
@@ -296,9 +296,9 @@ class Responses(Generic[S]):
             self._note_tag(asked)
         self._tasks[asked] = None
         if asked.deadline is not None:
-            if self._expiries is None:
-                self._expiries = Expiries(self.loop, self._expire)
-            asked.expiry = self._expiries.add(asked.deadline, asked)
+            if self._alarms is None:
+                self._alarms = Alarms(self.loop, self._expire)
+            self._alarms.set(asked, asked.deadline)
         task = start(self, responder, command, asked)
         if asked in self._tasks:
             self._tasks[asked] = task
@@ -557,16 +557,16 @@ class Responses(Generic[S]):
 
     def end(self) -> None:
         """Nothing runs any more, and nothing will."""
-        if self._expiries is not None:
-            self._expiries.clear()
+        if self._alarms is not None:
+            self._alarms.clear()
 
     def done(self, asked: Asked) -> None:
         """A responder is done, and its ask answered."""
         del self._tasks[asked]
         if self._budget is not None:
             self._budget.in_use -= 1
-        if asked.expiry is not None and self._expiries is not None:
-            self._expiries.remove(asked.expiry)
+        if self._alarms is not None:
+            self._alarms.unset(asked)
         if self._doomed is not None:
             self._doomed.discard(asked)
         if self._by_tag is not None:

@@ -321,6 +321,11 @@ class Router(Generic[S]):
         """Give the responder of a command, by its name on the wire; else the fallback, if any."""
         return self._found.get(name) or self._look_up(name)
 
+    def all_responders(self) -> Sequence[Responder]:
+        """Give what `find` finds there is now: the responders, and last the fallback, if any."""
+        found = [self._with_guards(each) for each in self._responders.values()]
+        return found if self._fallback is None else [*found, self._with_guards(self._fallback)]
+
     def _look_up(self, name: bytes) -> Responder | None:
         responder = self._responders.get(name)
         if responder is not None:

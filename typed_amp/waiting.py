@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typed_amp.box import Box
     from typed_amp.calls import Calls
 
-__all__ = ["Attached", "Waiter", "resolve", "wait", "wait_aside"]
+__all__ = ["Attached", "Timed", "Waiter", "resolve", "wait", "wait_aside"]
 
 
 class Attached(NamedTuple):
@@ -37,6 +37,9 @@ Waiter: TypeAlias = "asyncio.Future[Box | Attached | Exception]"
 
 A result in both cases: an exception that nobody is left to take would be logged as lost.
 """
+
+Timed: TypeAlias = "tuple[Waiter, str, float]"
+"""A call that doesn't wait for ever: the command's name, and how many seconds it has."""
 
 
 def resolve(waiter: Waiter, result: Box | Exception) -> None:
@@ -60,10 +63,10 @@ async def wait(
     Raises:
         Exception: why there is no answer.
     """
-    expiry = None
+    timed = None
     try:
         if seconds is not None:
-            expiry = calls.expire_in(seconds, waiter, title)
+            timed = calls.expire_in(seconds, waiter, title)
         result = await waiter
     except BaseException:
         calls.give_up(waiter, tag)
@@ -73,8 +76,8 @@ async def wait(
                 close_descriptors(result.descriptors)
         raise
     finally:
-        if expiry is not None:
-            calls.over(expiry)
+        if timed is not None:
+            calls.over(timed)
     if not isinstance(result, Exception):
         return result
     calls.give_up(waiter, tag)
