@@ -40,7 +40,7 @@ LAYERS = [
     ["connection", "protocol"],
     ["occupancy"],
     ["client", "client_state", "processes", "server", "stdio", "testing"],
-    ["upkeep"],
+    ["inherited", "upkeep"],
     ["resending"],
     ["reconnecting"],
     ["cli"],

@@ -30,6 +30,7 @@ from typed_amp.errors import (
     UnhandledCommandError,
     UnknownRemoteError,
 )
+from typed_amp.inherited import serve_sockets
 from typed_amp.large import Large
 from typed_amp.limits import Limits
 from typed_amp.options import ConnectionOptions
@@ -91,6 +92,7 @@ __all__ = [
     "run",
     "serve",
     "serve_fds",
+    "serve_sockets",
     "serve_stdio",
     "serve_unix",
 ]

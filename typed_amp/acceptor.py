@@ -72,6 +72,7 @@ class Acceptor:
         """Those that have no transport yet."""
         self._handshakes: dict[asyncio.Task[None], None] = {}
         """Those of them that are not given up, the oldest first."""
+        self._is_listening = True
         self._is_closed = False
 
     @property
@@ -84,16 +85,28 @@ class Acceptor:
         for listener in self._sockets:
             self._loop.add_reader(listener, self._accept, listener)
 
-    def close(self) -> None:
-        """Accept no more, and give up the handshakes under way."""
-        if self._is_closed:
+    def stop(self) -> None:
+        """Accept no more. Handshakes under way go on."""
+        if not self._is_listening:
             return
-        self._is_closed = True
+        self._is_listening = False
         for timer in self._pauses.values():
             timer.cancel()
         for listener in self._sockets:
             self._loop.remove_reader(listener)
             listener.close()
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is on its way to a transport. Cancelling only stops that."""
+        while self._beginning:
+            await asyncio.wait(self._beginning)
+
+    def close(self) -> None:
+        """Accept no more, and give up the handshakes under way."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.stop()
         for task in self._beginning:
             task.cancel()
 
