@@ -43,6 +43,7 @@ LAYERS = [
     ["inherited", "upkeep"],
     ["resending"],
     ["reconnecting"],
+    ["named", "terminal"],
     ["cli"],
     ["__init__", "__main__"],
 ]
