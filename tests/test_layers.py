@@ -43,7 +43,10 @@ LAYERS = [
     ["inherited", "upkeep"],
     ["resending"],
     ["reconnecting"],
-    ["named", "terminal"],
+    ["named", "terminal", "tls_files", "watching", "worker_settings"],
+    ["completion", "supervised", "supervised_process"],
+    ["supervisor"],
+    ["cli_serve"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -4,7 +4,7 @@ Rule of this module: it reads arguments, opens files and prints. What the verbs 
 modules that know no command line.
 
 Exit codes: 0 is good, 1 says that what was looked at is broken, 2 that the command can't be carried
-out as it was given.
+out as it was given. Verbs with more of them say so.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from typed_amp.capture import Fault, read_capture
+from typed_amp.cli_serve import SERVE_HELP, serve
 from typed_amp.from_twisted import ConversionError, check_twisted, convert
 from typed_amp.named import NameTrouble, commands_of, find_modules_here, imported, named_command
 from typed_amp.rendering import fault_as_json, meaning_as_json, meaning_as_text
@@ -97,6 +98,9 @@ def run() -> None:
 @app.callback()
 def program() -> None:
     """Tools for AMP, the Asynchronous Messaging Protocol."""
+
+
+app.command(help=SERVE_HELP)(serve)
 
 
 @app.command(help=_DECODE_HELP)
