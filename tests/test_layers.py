@@ -12,7 +12,7 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "budget", "counters", "details", "limits"],
+    ["backoff", "budget", "counters", "details", "histogram", "limits"],
     ["errors"],
     [
         "box",
@@ -45,8 +45,9 @@ LAYERS = [
     ["reconnecting"],
     ["named", "terminal", "tls_files", "watching", "worker_settings"],
     ["completion", "supervised", "supervised_process"],
-    ["supervisor"],
-    ["cli_serve"],
+    ["load", "supervisor"],
+    ["call_arguments", "tables"],
+    ["cli_call", "cli_serve"],
     ["cli"],
     ["__init__", "__main__"],
 ]
@@ -63,6 +64,7 @@ PURE = [
         "dialogue",
         "elements",
         "errors",
+        "histogram",
         "large",
         "limits",
     )

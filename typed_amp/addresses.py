@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-__all__ = ["address_of", "checked_address", "shown"]
+__all__ = ["address_from", "address_of", "checked_address", "shown"]
 
 
 def address_of(name: Any) -> tuple[str, int] | str | None:
@@ -58,3 +58,22 @@ def checked_address(address: Any) -> tuple[str, int] | str:
     if not 0 < port < 65_536:
         raise ValueError(f"there is no port {port} to connect to at {host}")
     return host, port
+
+
+def address_from(text: str) -> tuple[str, int] | str:
+    """Read what a user types as an address: `host:port`, `[::1]:port` or `unix:path`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    kind, _, path = text.partition(":")
+    if kind == "unix" and path and not path.isdigit():
+        return path
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r} is no address: write [{host}]:{port}, if that is meant")
+    if not (colon and host and port.isdecimal() and port.isascii() and 0 < int(port) < 65_536):
+        raise ValueError(f"{text!r} is no address; say HOST:PORT, [::1]:PORT or unix:PATH")
+    return host, int(port)

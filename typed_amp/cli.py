@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from typed_amp.capture import Fault, read_capture
+from typed_amp.cli_call import CALL_HELP, call
 from typed_amp.cli_serve import SERVE_HELP, serve
 from typed_amp.from_twisted import ConversionError, check_twisted, convert
 from typed_amp.named import NameTrouble, commands_of, find_modules_here, imported, named_command
@@ -101,6 +102,7 @@ def program() -> None:
 
 
 app.command(help=SERVE_HELP)(serve)
+app.command(help=CALL_HELP)(call)
 
 
 @app.command(help=_DECODE_HELP)
