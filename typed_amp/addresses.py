@@ -68,7 +68,7 @@ def address_from(text: str) -> tuple[str, int] | str:
     """
     kind, _, path = text.partition(":")
     if kind == "unix" and path and not path.isdigit():
-        return path
+        return path if "/" in path else f"./{path}"
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
