@@ -189,38 +189,35 @@ def serve(
     log_as("supervisor", settings.log_level)
     is_tcp = unix is None or port is not None or host is not None
     where = (host or ["localhost"], 8000 if port is None else port) if is_tcp else None
-    with _process_id_in(pid_file):
-        code = asyncio.run(_supervise(settings, where, unix, count=workers, reloads=reload))
-    raise typer.Exit(code)
+    supervising = _supervise(settings, where, unix, pid_file, count=workers, reloads=reload)
+    raise typer.Exit(asyncio.run(supervising))
 
 
 async def _supervise(
     settings: WorkerSettings,
     where: tuple[list[str], int] | None,
     unix: Path | None,
+    pid_file: Path | None,
     *,
     count: int,
     reloads: bool,
 ) -> int:
-    sockets: list[socket.socket] = []
-    files: list[SocketFile] = []
-    try:
+    changes = changes_of(settings.target) if reloads else None
+    supervisor = Supervisor(settings, count, changes)
+    with contextlib.ExitStack() as stack:
+        sockets: list[socket.socket] = []
         try:
             if where is not None:
-                sockets += await listen_tcp(*where)
+                sockets += map(stack.enter_context, await listen_tcp(*where))
             if unix is not None:
-                sockets.append(listen_unix(unix))
-                files += filter(None, [SocketFile.of(sockets[-1])])
+                sockets.append(stack.enter_context(listen_unix(unix)))
+                if file := SocketFile.of(sockets[-1]):
+                    stack.callback(file.remove)
         except OSError as error:
             fail(f"can't listen: {error}")
+        stack.enter_context(_process_id_in(pid_file))
         _say_where(settings, sockets)
-        changes = changes_of(settings.target) if reloads else None
-        return await Supervisor(settings, sockets, count, changes).run()
-    finally:
-        for file in files:
-            file.remove()
-        for sock in sockets:
-            sock.close()
+        return await supervisor.run(sockets)
 
 
 def _say_where(settings: WorkerSettings, sockets: list[socket.socket]) -> None:

@@ -36,6 +36,8 @@ CANNOT_SERVE: Final = 2
 CUT_OFF: Final = 1
 """What `Supervisor.run` gives if it didn't wait for all responders at the end."""
 
+_SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
 _STOP_TIMEOUT: Final = 2.0
 """How many seconds a worker has to end when all is to stop at once."""
 
@@ -43,11 +45,10 @@ _BACKOFF: Final = Backoff(jitter=0.5)
 
 
 class Supervisor:
-    """Keeps workers. To be used once.
+    """Keeps workers. To be used once, in the main thread; signals are heard from its making on.
 
     Args:
         settings: what the workers are told.
-        sockets: what they accept on. The caller closes them; the supervisor does as it ends.
         count: how many workers there are to be.
         changes: gives the names of files that have changed. Each is a reason to reload.
     """
@@ -55,12 +56,11 @@ class Supervisor:
     def __init__(
         self,
         settings: WorkerSettings,
-        sockets: Sequence[socket.socket],
         count: int,
         changes: AsyncIterator[str] | None = None,
     ) -> None:
         self._settings = settings
-        self._sockets = sockets
+        self._sockets: Sequence[socket.socket] = ()
         self._count = count
         self._changes = changes
         self._workers: dict[int, SupervisedProcess] = {}
@@ -75,28 +75,32 @@ class Supervisor:
         self._result: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._is_cut_off = False
         self._had_terminal = _has_terminal()
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
 
-    async def run(self) -> int:
+    async def run(self, sockets: Sequence[socket.socket]) -> int:
         """Keep the workers until SIGTERM or SIGINT, and drain them then; gives the exit code.
 
         SIGHUP has all workers replaced. A second SIGTERM or SIGINT ends all at once.
+
+        Args:
+            sockets: what the workers accept on. They are closed as soon as that is over.
         """
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-        for number in signals:
-            loop.add_signal_handler(number, self._signalled, number)
+        self._sockets = sockets
         try:
-            self._reload.set()  # the first time too
-            self._begin(self._keep_reloading())
-            if self._changes is not None:
-                self._begin(self._watch(self._changes))
+            if self._stopping is None:
+                self._reload.set()  # the first time too
+                self._begin(self._keep_reloading())
+                if self._changes is not None:
+                    self._begin(self._watch(self._changes))
             return await self._result
         finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
+            for number in _SIGNALS:
+                asyncio.get_running_loop().remove_signal_handler(number)
+            for sock in sockets:
+                sock.close()
             await self._end_errands()
-            for process in self._processes:
-                process.kill()
+            self._kill_all()
             if self._processes:
                 await asyncio.wait(self._processes.values())
 
