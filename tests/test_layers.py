@@ -12,7 +12,7 @@ import typed_amp
 PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
-    ["backoff", "budget", "counters", "details", "histogram", "limits"],
+    ["backoff", "balance", "budget", "counters", "details", "histogram", "limits"],
     ["errors"],
     [
         "box",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from typed_amp.admission import Verdict
+    from typed_amp.balance import Balance
     from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
@@ -81,6 +82,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
         self._acceptor: Acceptor
         self._addresses: tuple[A, ...] = ()
         self._socket_files: list[SocketFile] = []
+        self._balance: Balance | None = None
         self._is_closing = False
         self._closed = asyncio.Event()
 
@@ -158,6 +160,20 @@ class Server(ClosedAtEnd, Generic[S, A]):
         """
         await self._closed.wait()
 
+    def _share(self, balance: Balance) -> None:
+        """Share the connections with other processes that accept on the same sockets.
+
+        Args:
+            balance: says how many each has, and is told how many are here.
+        """
+        self._balance = balance
+        self._acceptor.share(balance)
+        self._tell_balance()
+
+    def _tell_balance(self) -> None:
+        if self._balance is not None:
+            self._balance.set(id(self), len(self._connections) + self._acceptor.pending)
+
     def __repr__(self) -> str:
         where = ", ".join(shown(address) for address in self._addresses)
         status = "closing" if self._is_closing else f"{len(self.connections)} connections"
@@ -176,6 +192,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
 
     def _opened(self, connection: Connection[S]) -> Verdict:
         self._connections.add(connection)
+        self._tell_balance()
         if self._is_closing:  # it was in the handshake when the server closed
             connection.close(drain_timeout=0)
             return False
@@ -186,6 +203,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
     def _ended(self, connection: Connection[S]) -> None:
         self._ended_counters += connection.counters
         self._connections.discard(connection)
+        self._tell_balance()
         self._check_closed()
 
     def _check_closed(self) -> None:

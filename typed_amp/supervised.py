@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.balance import Balance
 from typed_amp.inherited import serve_sockets
 from typed_amp.named import NameTrouble, find_modules_here, named_router
 from typed_amp.server import loop_factory
@@ -117,6 +118,11 @@ async def serve(
                 drain_timeout=settings.drain_timeout,
             )
             servers.append(await opening)
+    balance: Balance | None = None
+    if assignment.place is not None:
+        balance = Balance(assignment.balance, assignment.place)
+        for server in servers:
+            server._share(balance)
     retiring: asyncio.Future[Any] | None = None
     draining: asyncio.Task[None] | None = None
 
@@ -131,6 +137,8 @@ async def serve(
 
     def obey(word: str) -> None:
         nonlocal retiring, draining
+        if balance is not None:
+            balance.withdraw()
         if word == "retire" and retiring is None:
             retiring = asyncio.gather(*(server.stop_accepting() for server in servers))
         elif word == "drain" and draining is None:
@@ -160,7 +168,7 @@ async def serve(
 def main() -> None:
     """Be a worker, as the arguments of the process say, and end it."""
     assignment = Assignment.from_json(sys.argv[2])
-    for fd in (assignment.control, *assignment.sockets):
+    for fd in (assignment.control, assignment.balance, *assignment.sockets):
         os.set_inheritable(fd, False)  # programs that responders start are no workers
     settings = assignment.settings
     control = Control(socket.socket(fileno=assignment.control), settings.patience)

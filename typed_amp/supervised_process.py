@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Sequence
 
+    from typed_amp.balance import BalanceTable
     from typed_amp.worker_settings import WorkerSettings
 
 __all__ = ["NotReadyError", "SupervisedProcess"]
@@ -61,7 +62,11 @@ class SupervisedProcess:
 
     @classmethod
     async def start(
-        cls, settings: WorkerSettings, number: int, sockets: Sequence[socket.socket]
+        cls,
+        settings: WorkerSettings,
+        number: int,
+        sockets: Sequence[socket.socket],
+        table: BalanceTable,
     ) -> Self:
         """Start a worker. One whose start is cancelled ends by itself.
 
@@ -69,27 +74,32 @@ class SupervisedProcess:
             settings: what all workers have in common.
             number: which worker it is.
             sockets: what it is to accept on.
+            table: where it says how many connections it has.
 
         Raises:
             OSError: the system has no room for it.
         """
         ours, theirs = socket.socketpair()
+        place = table.take()
         try:
             with theirs:
                 fds = [sock.fileno() for sock in sockets]
-                assignment = Assignment(settings, number, theirs.fileno(), fds)
+                assignment = Assignment(settings, number, theirs.fileno(), fds, table.fd, place)
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     *("-m", "typed_amp.supervised", settings.target, assignment.as_json()),
                     stdin=DEVNULL,
-                    pass_fds=[*fds, theirs.fileno()],
+                    pass_fds=[*fds, theirs.fileno(), table.fd],
                     process_group=0,  # Ctrl-C is for the supervisor
                 )
             reader, writer = await asyncio.open_connection(sock=ours)
         except BaseException:
             ours.close()
+            table.give_back(place)
             raise
-        return cls(number, process, reader, writer)
+        made = cls(number, process, reader, writer)
+        made.ended.add_done_callback(lambda _: table.give_back(place))
+        return made
 
     def __str__(self) -> str:
         return f"worker {self.number} ({self.process_id})"

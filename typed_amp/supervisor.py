@@ -18,6 +18,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from typed_amp.backoff import Backoff
+from typed_amp.balance import BalanceTable
 from typed_amp.supervised_process import NotReadyError, SupervisedProcess
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Supervisor:
         self._sockets: Sequence[socket.socket] = ()
         self._count = count
         self._changes = changes
+        self._table = BalanceTable(3 * count)
         self._workers: dict[int, SupervisedProcess] = {}
         """Those that are to serve, by their numbers."""
         self._processes: dict[SupervisedProcess, asyncio.Task[None]] = {}
@@ -103,6 +105,7 @@ class Supervisor:
             self._kill_all()
             if self._processes:
                 await asyncio.wait(self._processes.values())
+            self._table.close()
 
     # -- Signals -----------------------------------------------------------------------------
 
@@ -172,7 +175,9 @@ class Supervisor:
             NotReadyError: it can't.
         """
         try:
-            process = await SupervisedProcess.start(self._settings, number, self._sockets)
+            process = await SupervisedProcess.start(
+                self._settings, number, self._sockets, self._table
+            )
         except OSError as error:
             raise NotReadyError(f"worker {number} can't be started: {error}") from error
         self._processes[process] = asyncio.create_task(self._await_end(process))

@@ -53,12 +53,16 @@ class Assignment:
         number: which worker it is, from 1.
         control: the descriptor of its socket to the supervisor.
         sockets: the descriptors that it accepts on.
+        balance: the descriptor of a `BalanceTable`.
+        place: its place in there, if there was one left.
     """
 
     settings: WorkerSettings
     number: int
     control: int
     sockets: list[int]
+    balance: int
+    place: int | None
 
     def as_json(self) -> str:
         """Write it."""
