@@ -6,7 +6,7 @@ import pytest
 
 from tests.example_commands import Buy, OutOfStock, Repeat, Text, Wait, example_router
 from tests.gate import Gate
-from tests.peers import HOST, port_of
+from tests.peers import HOST, port_of, settled, until
 from typed_amp import Client, CommandError, ConnectionLostError, EncodeError, serve
 from typed_amp.load import Load, code_of
 
@@ -16,12 +16,9 @@ async def test_so_many_calls_are_made_and_so_many_at_a_time() -> None:
     async with serve(gate.router, HOST, 0) as server, Client(HOST, port_of(server)) as client:
         load = Load([client], Wait(key=1), repeat=5, in_flight=3, timeout=None)
         running = asyncio.create_task(load.run())
-        counters = server.connections[0]
-        while counters.counters.requests_in_flight < 3:
-            await asyncio.sleep(0)
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert counters.counters.requests_in_flight == 3
+        await until(lambda: server.counters.requests_in_flight == 3)
+        await settled()
+        assert server.counters.requests_in_flight == 3
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
