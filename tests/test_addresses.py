@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from typed_amp.addresses import address_of, shown
+from typed_amp.addresses import address_from, address_of, shown
 
 
 def test_tcp_address_is_host_and_port() -> None:
@@ -62,3 +62,31 @@ def test_address_as_a_list_is_an_address() -> None:
 )
 def test_path_never_breaks_a_line(path: str, text: str) -> None:
     assert shown(path) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("localhost:8000", ("localhost", 8000)),
+        ("[::1]:8000", ("::1", 8000)),
+        ("unix:/run/shop.sock", "/run/shop.sock"),
+        ("unix:shop.sock", "./shop.sock"),
+        ("unix:80", ("unix", 80)),  # a host of this name
+    ],
+)
+def test_what_is_typed_is_an_address(text: str, address: object) -> None:
+    assert address_from(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "localhost", ":8000", "localhost:", "localhost:0", "localhost:65536", "unix:", "a:x"],
+)
+def test_what_is_typed_may_be_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is no address; say HOST:PORT"):
+        address_from(text)
+
+
+def test_an_address_with_colons_needs_brackets() -> None:
+    with pytest.raises(ValueError, match=r"write \[::1\]:8000, if that is meant"):
+        address_from("::1:8000")

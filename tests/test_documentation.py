@@ -144,6 +144,8 @@ async def carry_out(
             assert (ROOT / "pyproject.toml").is_file()
         case [".venv/bin/python", "-m", module, *_]:
             assert find_spec(module) is not None  # tests/test_examples.py runs it
+        case ["typed-amp", "serve", *arguments]:
+            await start_supervisor(arguments, directory, servers)
         case ["typed-amp", *arguments]:
             run_command_line(arguments, output, directory)
         case ["nats-server", "-a", "127.0.0.1", "-p", port]:
@@ -163,9 +165,30 @@ async def carry_out(
 def run_command_line(arguments: list[str], output: str, directory: Path) -> None:
     command = [sys.executable, "-m", "typed_amp", *arguments]
     result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if output.startswith("typed-amp: "):
+        assert result.stderr == f"{output}\n"
+        return
     assert result.returncode in (0, 1), result.stderr  # 1: what it looked at is broken
-    if output:
+    if "--repeat" in arguments:  # how long it took is another time every time
+        pairs = zip(result.stdout.split("\n")[:6], output.split("\n")[:6], strict=True)
+        assert all(found.split()[:1] == told.split()[:1] for found, told in pairs)
+    elif output:
         assert result.stdout == f"{output}\n"
+
+
+async def start_supervisor(
+    arguments: list[str], directory: Path, servers: contextlib.AsyncExitStack
+) -> None:
+    command = ["-m", "typed_amp", "serve", *arguments]
+    supervisor = await servers.enter_async_context(program(*command, directory=directory))
+
+    async def stop() -> None:
+        output = await supervisor.stop()
+        assert supervisor.exit_code == 0, output
+
+    servers.push_async_callback(stop)
+    while ": serving: worker 1" not in await supervisor.line():
+        pass
 
 
 async def start_server(

@@ -24,7 +24,7 @@ DOCUMENTED = {
     # connections
     "Connection", "ConnectionOptions", "Counters", "PeerCredentials", "ProcessConnection", "Router",
     "Server", "connect", "connect_process", "connect_unix", "remaining_time", "run", "serve",
-    "serve_fds", "serve_stdio", "serve_unix",
+    "serve_fds", "serve_sockets", "serve_stdio", "serve_unix",
     # a client that comes back
     "Backoff", "Client", "ClientState", "ClientStatus",
     # processes that compute

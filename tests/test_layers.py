@@ -13,8 +13,8 @@ PACKAGE = Path(typed_amp.__file__).parent
 
 LAYERS = [
     [
-        *("alarms", "backoff", "balancing", "budget", "counters", "details", "limits"),
-        *("recycling", "worker_state"),
+        *("alarms", "backoff", "balancing", "budget", "counters", "details"),
+        *("histogram", "limits", "recycling", "shared_counts", "worker_state"),
     ],
     ["errors"],
     [
@@ -54,9 +54,17 @@ LAYERS = [
     ["connection", "protocol"],
     ["occupancy"],
     ["client", "client_state", "processes", "server", "stdio", "supply", "testing"],
-    ["connecting", "finding", "pool_state", "resending", "upkeep", "worker", "worker_process"],
+    [
+        *("connecting", "finding", "inherited", "pool_state", "resending", "upkeep"),
+        *("worker", "worker_process"),
+    ],
     ["calling", "crew", "pool_upkeep"],
     ["connection_pool", "reconnecting", "worker_pool"],
+    ["named", "terminal", "tls_files", "watching", "worker_settings"],
+    ["completion", "supervised", "supervised_process"],
+    ["load", "supervisor"],
+    ["call_arguments", "tables"],
+    ["cli_call", "cli_serve"],
     ["cli"],
     ["__init__", "__main__"],
 ]
@@ -75,6 +83,7 @@ PURE = [
         "dialogue",
         "elements",
         "errors",
+        "histogram",
         "large",
         "limits",
         "message",

@@ -34,6 +34,7 @@ from typed_amp.errors import (
     UnknownRemoteError,
     WorkerStartError,
 )
+from typed_amp.inherited import serve_sockets
 from typed_amp.large import Large
 from typed_amp.limits import Limits
 from typed_amp.nats_bridge import nats_bridge
@@ -119,6 +120,7 @@ __all__ = [
     "serve",
     "serve_fds",
     "serve_nats",
+    "serve_sockets",
     "serve_stdio",
     "serve_unix",
 ]

@@ -10,6 +10,7 @@ waits, and lets any number of TLS handshakes wait for their clients, each with i
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,8 @@ from typed_amp.unix_transport import UnixTransport
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from ssl import SSLContext
+
+    from typed_amp.shared_counts import SharedCount
 
 __all__ = ["MAX_HANDSHAKES", "Acceptor"]
 
@@ -34,6 +37,18 @@ Each of them costs about as much as ten calls before it is served.
 
 _PAUSE: Final = 1.0
 """How many seconds to wait where the system has no descriptor left for a connection."""
+
+_YIELD: Final = 0.001
+"""How many seconds to wait before looking whether another process has accepted."""
+
+_PATIENCE: Final = 0.01
+"""How many seconds another process has to accept, at the most, before this one does it.
+
+Half as many each time that none did, since they may be stuck; twice as many when one did.
+"""
+
+_RECOVERY: Final = 1.0
+"""After how many seconds others are thought to be well again."""
 
 
 class Acceptor:
@@ -72,6 +87,12 @@ class Acceptor:
         """Those that have no transport yet."""
         self._handshakes: dict[asyncio.Task[None], None] = {}
         """Those of them that are not given up, the oldest first."""
+        self._balance: SharedCount | None = None
+        self._patience = _PATIENCE
+        self._missed = -math.inf
+        """When nobody took what was left to others."""
+        self._yielding_since: dict[socket.socket, float] = {}
+        self._is_listening = True
         self._is_closed = False
 
     @property
@@ -79,35 +100,79 @@ class Acceptor:
         """Whether no connection is on its way to a transport."""
         return not self._beginning
 
+    @property
+    def pending(self) -> int:
+        """How many connections are on their way to a transport."""
+        return len(self._beginning)
+
+    def share(self, balance: SharedCount) -> None:
+        """Let other processes that accept on the same sockets go first while they have less."""
+        self._balance = balance
+
     def begin(self) -> None:
         """Accept from now on."""
         for listener in self._sockets:
             self._loop.add_reader(listener, self._accept, listener)
+
+    def stop(self) -> None:
+        """Accept no more. Handshakes under way go on."""
+        if not self._is_listening:
+            return
+        self._is_listening = False
+        for timer in self._pauses.values():
+            timer.cancel()
+        for listener in self._sockets:
+            self._loop.remove_reader(listener)
+            listener.close()
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is on its way to a transport. Cancelling only stops that."""
+        while self._beginning:
+            await asyncio.wait(self._beginning)
 
     def close(self) -> None:
         """Accept no more, and give up the handshakes under way."""
         if self._is_closed:
             return
         self._is_closed = True
-        for timer in self._pauses.values():
-            timer.cancel()
-        for listener in self._sockets:
-            self._loop.remove_reader(listener)
-            listener.close()
+        self.stop()
         for task in self._beginning:
             task.cancel()
 
     def _accept(self, listener: socket.socket) -> None:
+        if self._balance is not None and self._yields(listener, self._balance):
+            return
         for _ in range(_ACCEPTED_PER_TURN):
             try:
                 accepted, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                self._patience = min(_PATIENCE, 2 * self._patience)
                 return
             except OSError as error:
                 self._pause(listener, error)
                 return
             accepted.setblocking(False)
             self._take(accepted)
+
+    def _yields(self, listener: socket.socket, balance: SharedCount) -> bool:
+        """Let another process go first, if it has less and hasn't had its time."""
+        now = self._loop.time()
+        if not balance.has_more or now - self._missed > _RECOVERY:
+            self._patience = _PATIENCE
+        if not balance.has_more or self._patience < _YIELD:
+            return False
+        since = self._yielding_since.get(listener, now)
+        if now - since > 2 * _PATIENCE:  # that was another connection, which somebody took
+            since = now
+        if now - since >= self._patience:
+            del self._yielding_since[listener]
+            self._patience /= 2
+            self._missed = now
+            return False
+        self._yielding_since[listener] = since
+        self._loop.remove_reader(listener)
+        self._pauses[listener] = self._loop.call_later(_YIELD, self._go_on, listener)
+        return True
 
     def _take(self, accepted: socket.socket) -> None:
         if accepted.family == socket.AF_UNIX and self._context is None:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OneAddress", "address_of", "checked_address", "is_pair", "listed_addresses", "shown"]
+__all__ = [
+    "OneAddress",
+    "address_from",
+    "address_of",
+    "checked_address",
+    "is_pair",
+    "listed_addresses",
+    "shown",
+]
 
 OneAddress: TypeAlias = "tuple[str, int] | str | os.PathLike[str]"
 """What users may name as one address: a pair of host and port, or the path of a Unix socket."""
@@ -88,3 +96,22 @@ def listed_addresses(
     if not addresses:
         raise ValueError("a client needs at least one address")
     return addresses
+
+
+def address_from(text: str) -> tuple[str, int] | str:
+    """Read what a user types as an address: `host:port`, `[::1]:port` or `unix:path`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    kind, _, path = text.partition(":")
+    if kind == "unix" and path and not path.isdigit():
+        return path if "/" in path else f"./{path}"
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r} is no address: write [{host}]:{port}, if that is meant")
+    if not (colon and host and port.isdecimal() and port.isascii() and 0 < int(port) < 65_536):
+        raise ValueError(f"{text!r} is no address; say HOST:PORT, [::1]:PORT or unix:PATH")
+    return host, int(port)

@@ -4,35 +4,34 @@ Rule of this module: it reads arguments, opens files and prints. What the verbs 
 modules that know no command line.
 
 Exit codes: 0 is good, 1 says that what was looked at is broken, 2 that the command can't be carried
-out as it was given.
+out as it was given. Verbs with more of them say so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import os
 import shutil
-import signal
 import sys
 import tempfile
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from typed_amp.capture import Fault, read_capture
-from typed_amp.command import Command
-from typed_amp.errors import DefinitionError
+from typed_amp.cli_call import CALL_HELP, call
+from typed_amp.cli_serve import SERVE_HELP, serve
 from typed_amp.from_twisted import ConversionError, check_twisted, convert
+from typed_amp.named import NameTrouble, commands_of, find_modules_here, imported, named_command
 from typed_amp.rendering import fault_as_json, meaning_as_json, meaning_as_text
+from typed_amp.terminal import fail, flush, prepare_output, show
 from typed_amp.transcript import Asks, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+    from typed_amp.command import Command
     from typed_amp.signature import Signature
 
 __all__ = ["app", "decode", "from_twisted", "program", "run"]
@@ -93,15 +92,17 @@ app: typer.Typer = typer.Typer(
 
 def run() -> None:
     """Run the command line on the arguments of the process, and end it."""
-    # As `python -m` has it: modules are found in the directory where one is.
-    if not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.insert(0, str(Path.cwd()))
+    find_modules_here()
     app(prog_name="typed-amp")
 
 
 @app.callback()
 def program() -> None:
     """Tools for AMP, the Asynchronous Messaging Protocol."""
+
+
+app.command(help=SERVE_HELP)(serve)
+app.command(help=CALL_HELP)(call)
 
 
 @app.command(help=_DECODE_HELP)
@@ -138,7 +139,7 @@ def decode(
 ) -> None:
     """Print captured boxes; see its help."""
     signatures = _signatures(commands or [])
-    _prepare_output()
+    prepare_output()
     with contextlib.ExitStack() as stack:
         captures = [_opened(str(file), stack) for file in files or [Path("-")]]
         tables: list[Asks] = []
@@ -150,7 +151,7 @@ def decode(
             others = [table for table in tables if table is not tables[index]]
             transcript = Transcript(signatures, others, tables[index] if tables else None)
             if tables and not as_json:
-                _print(f"{chr(10) * bool(index)}== {name} ==\n")
+                show(f"{chr(10) * bool(index)}== {name} ==\n")
             is_first = True
             for item in read_capture(_chunks(file), segmented=segmented):
                 if isinstance(item, Fault):
@@ -164,9 +165,9 @@ def decode(
                         if as_json
                         else meaning_as_text(meaning, full=full)
                     )
-                _print(text if is_first or as_json else f"\n{text}")
+                show(text if is_first or as_json else f"\n{text}")
                 is_first = False
-    _flush()
+    flush()
     raise typer.Exit(0 if is_good else 1)
 
 
@@ -196,35 +197,30 @@ def from_twisted(
             _imported(name)
         conversion = convert(modules)
     except ConversionError as error:
-        _fail(str(error))
+        fail(str(error))
     if output is None:
-        _prepare_output()
-        _print(conversion.source.removesuffix("\n"))
-        _flush()
+        prepare_output()
+        show(conversion.source.removesuffix("\n"))
+        flush()
     else:
         try:
             output.write_text(conversion.source, encoding="utf-8")
         except OSError as error:
-            _fail(f"can't write {output}: {error.strerror}")
+            fail(f"can't write {output}: {error.strerror}")
     if conversion.left_out:
         count = conversion.left_out
         things = "1 thing could" if count == 1 else f"{count} things could"
         typer.echo(f"{things} not be turned: see the comments", err=True)
 
 
-# -- Modules and their commands --------------------------------------------------------------
+# -- Commands --------------------------------------------------------------------------------
 
 
 def _imported(name: str) -> ModuleType:
-    """Import a module that the user names; what goes wrong there is told with its place."""
     try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        place = ""
-        if frames and not isinstance(error, ModuleNotFoundError):
-            place = f" ({frames[-1].filename}, line {frames[-1].lineno})"
-        _fail(f"can't import {name!r}: {type(error).__name__}: {error}{place}")
+        return imported(name)
+    except NameTrouble as trouble:
+        fail(str(trouble))
 
 
 def _signatures(names: list[str]) -> dict[bytes, Signature[Any, Any]]:
@@ -235,46 +231,26 @@ def _signatures(names: list[str]) -> dict[bytes, Signature[Any, Any]]:
     chosen: dict[bytes, type[Command[Any]]] = {}
     others: list[type[Command[Any]]] = []
     for name in names:
-        module_name, _, class_name = name.partition(":")
-        module = _imported(module_name)
-        if not class_name:
-            commands = _commands_of(module)
-            if not commands:
-                _fail(f"{module_name} has no typed_amp commands")
-            others += commands
-            continue
-        command = getattr(module, class_name, None)
-        if not _is_command(command):
-            _fail(f"{module_name} has no typed_amp command {class_name}")
-        try:
+        if ":" in name:
+            try:
+                command = named_command(name)
+            except NameTrouble as trouble:
+                fail(str(trouble))
             chosen[command.__amp_signature__().name] = command
-        except DefinitionError as error:
-            _fail(str(error))
+            continue
+        commands = commands_of(_imported(name))
+        if not commands:
+            fail(f"{name} has no typed_amp commands")
+        others += commands
     found: dict[bytes, type[Command[Any]]] = {}
     for command in others:
         other = found.setdefault(command.__amp_signature__().name, command)
         if other is not command and command.__amp_signature__().name not in chosen:
-            _fail(
+            fail(
                 f"{other.__module__}:{other.__name__} and {command.__module__}:{command.__name__}"
                 " have one name on the wire; name the one you mean too, as MODULE:CLASS"
             )
     return {name: command.__amp_signature__() for name, command in {**found, **chosen}.items()}
-
-
-def _is_command(thing: object) -> TypeGuard[type[Command[Any]]]:
-    return isinstance(thing, type) and issubclass(thing, Command)
-
-
-def _commands_of(module: ModuleType) -> list[type[Command[Any]]]:
-    commands: list[type[Command[Any]]] = []
-    for name, thing in vars(module).items():
-        # pydantic puts Command[Answer] there too, under just that name.
-        if name.isidentifier() and _is_command(thing) and thing is not Command:
-            # One that isn't given its type parameters is a base of others, and no command.
-            with contextlib.suppress(DefinitionError):
-                thing.__amp_signature__()
-                commands.append(thing)
-    return commands
 
 
 # -- Files -----------------------------------------------------------------------------------
@@ -283,12 +259,12 @@ def _commands_of(module: ModuleType) -> list[type[Command[Any]]]:
 def _opened(name: str, stack: contextlib.ExitStack) -> tuple[str, BinaryIO]:
     if name == "-":
         if sys.stdin is None:
-            _fail("can't read standard input: it is closed")
+            fail("can't read standard input: it is closed")
         return "-", sys.stdin.buffer
     try:
         return name, stack.enter_context(Path(name).open("rb"))
     except OSError as error:
-        _fail(f"can't read {name}: {error.strerror}")
+        fail(f"can't read {name}: {error.strerror}")
 
 
 def _rereadable(file: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
@@ -315,51 +291,11 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
     """Read what is there, as it comes; what was printed before is seen meanwhile."""
     read = getattr(file, "read1", file.read)
     while True:
-        _flush()
+        flush()
         try:
             chunk: bytes = read(_CHUNK)
         except OSError as error:
-            _fail(f"can't read {getattr(file, 'name', 'the capture')}: {error.strerror}")
+            fail(f"can't read {getattr(file, 'name', 'the capture')}: {error.strerror}")
         if not chunk:
             return
         yield chunk
-
-
-# -- Output ----------------------------------------------------------------------------------
-
-
-def _prepare_output() -> None:
-    if sys.stdout is None:
-        _fail("can't write to standard output: it is closed")
-    # When nobody reads on, as with `| head`, the process ends without a word, as others do.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # Integers of any length are shown, also those that Python won't print.
-    sys.set_int_max_str_digits(0)
-
-
-def _print(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    with _output():
-        print(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def _flush() -> None:
-    with _output():
-        sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _output() -> Iterator[None]:
-    """End with a message where nothing more can be printed, as on a disk that is full."""
-    try:
-        yield
-    except OSError as error:
-        # Python itself writes what is left when it ends, and would fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _fail(f"can't write to standard output: {error.strerror}")
-
-
-def _fail(message: str) -> NoReturn:
-    """End, since the command can't be carried out as it was given."""
-    typer.echo(f"typed-amp: {message}", err=True)
-    raise typer.Exit(2)

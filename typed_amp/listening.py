@@ -6,6 +6,7 @@ Rule of this module: it makes sockets, all of those that were asked for or none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["listen_tcp", "listen_unix"]
+__all__ = ["SocketFile", "listen_tcp", "listen_unix"]
 
 _BACKLOG: Final = 1_024
 """How many connections may wait to be accepted; systems have lower bounds of their own."""
@@ -97,3 +98,32 @@ def listen_unix(path: str | os.PathLike[str]) -> socket.socket:
             error.filename = name
         raise
     return sock
+
+
+class SocketFile:
+    """The file of a Unix socket that listens, to be removed when nobody listens any more.
+
+    Args:
+        path: where it is.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._identity = self._found()
+
+    def remove(self) -> None:
+        """Remove it, if it is still the same: another server may have taken over the path."""
+        with contextlib.suppress(OSError):
+            if self._found() == self._identity:
+                self._path.unlink()
+
+    def _found(self) -> tuple[int, int]:
+        status = self._path.stat()
+        return status.st_dev, status.st_ino
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> SocketFile | None:
+        """Give the file of a socket, if it has one: abstract names and TCP have none."""
+        name = sock.getsockname()
+        is_file = isinstance(name, str) and name and not name.startswith("\0")
+        return cls(name) if is_file else None

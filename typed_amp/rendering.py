@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHOWN_CHARACTERS",
+    "as_plain",
     "fault_as_json",
     "meaning_as_json",
     "meaning_as_text",
+    "value_as_text",
 ]
 
 SHOWN_CHARACTERS: Final = 200
@@ -87,8 +89,13 @@ def _shown(entry: Entry, *, full: bool) -> str:
 def _text(entry: Entry) -> str:
     if isinstance(entry.value, bytes) and not entry.is_typed:
         return _literal(entry.value)
+    return value_as_text(entry.value)
+
+
+def value_as_text(value: Any) -> str:
+    """Show a value as Python writes it, on one line that steers no terminal."""
     try:
-        text = repr(entry.value)
+        text = repr(value)
     except Exception as error:  # a user's own
         return f"<{type(error).__name__} in its repr>"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -123,7 +130,7 @@ def meaning_as_json(meaning: Meaning, file: str) -> str:
         line["problem"] = meaning.problem
     typed = [entry for entry in meaning.entries if entry.is_typed]
     if typed:
-        line["fields"] = {entry.name: _plain_whole(entry.value) for entry in typed}
+        line["fields"] = {entry.name: as_plain(entry.value) for entry in typed}
     line["pairs"] = [
         {"key": entry.name, "offset": entry.offset, "value": _plain(entry.value)}
         for entry in meaning.entries
@@ -148,8 +155,11 @@ def fault_as_json(fault: Fault, file: str) -> str:
     return json.dumps(line)
 
 
-def _plain_whole(value: Any) -> Any:
-    """As `_plain`, for a value that a peer may have nested as deep as it can be read."""
+def as_plain(value: Any) -> Any:
+    """Turn a value that a peer may have nested as deep as it can be read into what JSON has.
+
+    Bytes are a text if UTF-8 has them, else base64; what a model hides stays hidden.
+    """
     try:
         return _plain(value)
     except RecursionError:

@@ -7,12 +7,10 @@ between the two ends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
-from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Self, cast
+from typing import TYPE_CHECKING, Final, Generic, Self, cast
 
 from typing_extensions import TypeVar, Unpack
 
@@ -22,7 +20,7 @@ from typed_amp.admission import Admission
 from typed_amp.budget import Budget
 from typed_amp.connection import Connection
 from typed_amp.counters import Counters
-from typed_amp.listening import listen_tcp, listen_unix
+from typed_amp.listening import SocketFile, listen_tcp, listen_unix
 from typed_amp.occupancy import MAX_CONNECTIONS, MAX_TOTAL_REQUESTS, Occupancy
 from typed_amp.opening import ClosedAtEnd, Opening
 from typed_amp.options import check_options, handshake_timeout, limits_of
@@ -37,13 +35,17 @@ if TYPE_CHECKING:
     from typed_amp.admission import Verdict
     from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
+    from typed_amp.shared_counts import SharedCount
 
-__all__ = ["Server", "run", "serve", "serve_unix"]
+__all__ = ["Server", "loop_factory", "run", "serve", "serve_unix"]
 
 S = TypeVar("S", default=None)
 A = TypeVar("A", bound=tuple[str, int] | str, default=tuple[str, int])
 
 _logger = logging.getLogger("typed_amp")
+
+_INTRODUCTION_TIMEOUT: Final = 1.0
+"""How many seconds a peer has to say what it knows, before a server that is replaced may close."""
 
 
 class Server(ClosedAtEnd, Generic[S, A]):
@@ -83,7 +85,8 @@ class Server(ClosedAtEnd, Generic[S, A]):
         self._context = ssl
         self._acceptor: Acceptor
         self._addresses: tuple[A, ...] = ()
-        self._socket_files: dict[str, tuple[int, int]] = {}
+        self._socket_files: list[SocketFile] = []
+        self._balance: SharedCount | None = None
         self._is_closing = False
         self._closed = asyncio.Event()
 
@@ -117,6 +120,24 @@ class Server(ClosedAtEnd, Generic[S, A]):
             self.close()
             await self.wait_closed()
 
+    async def stop_accepting(self) -> None:
+        """Accept no more connections; those there are go on. Waits for those that just begin.
+
+        For a server whose place another one takes, on the same socket: when this returns, TLS
+        handshakes under way are over, and each peer has had a second to say that it wants to hear
+        of a closing. So `close` loses no call of theirs. Cancelling only stops the waiting.
+        """
+        self._acceptor.stop()
+        self._remove_socket_files()
+        await self._acceptor.wait_idle()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _INTRODUCTION_TIMEOUT
+        # Peers of other kinds never say it, and there is no event for what doesn't happen.
+        while not all(each._link.extensions.has_closing for each in self._connections):
+            if self._is_closing or loop.time() > deadline:
+                return
+            await asyncio.sleep(_INTRODUCTION_TIMEOUT / 100)
+
     def close(self, *, drain_timeout: float | None = None) -> None:
         """Begin to close. Returns at once; `wait_closed` waits for the end.
 
@@ -143,6 +164,20 @@ class Server(ClosedAtEnd, Generic[S, A]):
         """
         await self._closed.wait()
 
+    def _share(self, balance: SharedCount) -> None:
+        """Share the connections with other processes that accept on the same sockets.
+
+        Args:
+            balance: says how many each has, and is told how many are here.
+        """
+        self._balance = balance
+        self._acceptor.share(balance)
+        self._tell_balance()
+
+    def _tell_balance(self) -> None:
+        if self._balance is not None:
+            self._balance.set(id(self), len(self._connections) + self._acceptor.pending)
+
     def __repr__(self) -> str:
         where = ", ".join(shown(address) for address in self._addresses)
         status = "closing" if self._is_closing else f"{len(self.connections)} connections"
@@ -161,6 +196,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
 
     def _opened(self, connection: Connection[S]) -> Verdict:
         self._connections.add(connection)
+        self._tell_balance()
         if self._is_closing:  # it was in the handshake when the server closed
             connection.close(drain_timeout=0)
             return False
@@ -171,13 +207,14 @@ class Server(ClosedAtEnd, Generic[S, A]):
     def _ended(self, connection: Connection[S]) -> None:
         self._ended_counters += connection.counters
         self._connections.discard(connection)
+        self._tell_balance()
         self._check_closed()
 
     def _check_closed(self) -> None:
         if self._is_closing and self._acceptor.is_idle and not self._connections:
             self._closed.set()
 
-    def _listen(self, sockets: Sequence[socket.socket]) -> Self:
+    def _listen(self, sockets: Sequence[socket.socket], *, owns_files: bool = True) -> Self:
         self._acceptor = Acceptor(
             sockets,
             self._new_protocol,
@@ -189,22 +226,14 @@ class Server(ClosedAtEnd, Generic[S, A]):
         self._acceptor.begin()
         names = [address_of(each.getsockname()) for each in sockets]
         self._addresses = tuple(cast("A", name) for name in names if name is not None)
-        for name in names:
-            if isinstance(name, str) and not name.startswith("\0"):
-                self._socket_files[name] = _identity(name)
+        if owns_files:
+            files = map(SocketFile.of, sockets)
+            self._socket_files = [file for file in files if file is not None]
         return self
 
     def _remove_socket_files(self) -> None:
-        # Only what is still ours: another server may have taken over the path.
-        for path, identity in self._socket_files.items():
-            with contextlib.suppress(OSError):
-                if _identity(path) == identity:
-                    Path(path).unlink()
-
-
-def _identity(path: str) -> tuple[int, int]:
-    status = Path(path).stat()
-    return status.st_dev, status.st_ino
+        while self._socket_files:
+            self._socket_files.pop().remove()
 
 
 def serve(
@@ -376,11 +405,12 @@ def run(
             gc.freeze()
             await server.serve_forever()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main())
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Say what makes event loops here: uvloop where it is installed, None for asyncio's own."""
     try:
         import uvloop
     except ImportError:

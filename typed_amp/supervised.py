@@ -1,0 +1,195 @@
+"""A worker of `typed-amp serve`: what runs in its process.
+
+Rule of this module: it ends when the supervisor says so, and when the supervisor is gone, whatever
+the router's code does meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from typed_amp.inherited import serve_sockets
+from typed_amp.named import NameTrouble, find_modules_here, named_router
+from typed_amp.server import loop_factory
+from typed_amp.shared_counts import SharedCount
+from typed_amp.tls_files import TLSFileTrouble, server_context
+from typed_amp.worker_settings import Assignment, log_as
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ssl import SSLContext
+
+    from typed_amp.router import Router
+    from typed_amp.server import Server
+
+__all__ = ["Control", "main", "serve"]
+
+_logger = logging.getLogger("typed_amp")
+
+_CANNOT_SERVE: Final = 2
+"""The exit status of a worker that can't begin."""
+
+
+class Control:
+    """The line to the supervisor. A thread listens, so that the event loop may be stuck.
+
+    Args:
+        sock: the socket.
+        patience: how many seconds this process may live on without a supervisor.
+    """
+
+    def __init__(self, sock: socket.socket, patience: float) -> None:
+        self._socket = sock
+        self._patience = patience
+        self._hear: Callable[[str], object] | None = None
+        self._unheard: list[str] = []
+        self._lock = threading.Lock()
+        threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
+
+    def say(self, **what: Any) -> None:
+        """Tell the supervisor something."""
+        with contextlib.suppress(OSError):  # it is gone, and the thread knows
+            self._socket.sendall(json.dumps(what).encode() + b"\n")
+
+    def hear(self, hear: Callable[[str], object]) -> None:
+        """Have all that the supervisor says, also before now, passed on, in the event loop."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._hear = lambda word: loop.call_soon_threadsafe(hear, word)
+            for word in self._unheard:
+                self._hear(word)
+
+    def _listen(self) -> None:
+        try:
+            with self._socket.makefile(encoding="ascii") as lines:
+                for line in lines:
+                    self._pass_on(line.strip())
+        except OSError:
+            pass  # reset: the supervisor was killed with something unread
+        if self._hear is None:
+            os._exit(1)  # nobody is served yet
+        self._pass_on("orphaned")
+        time.sleep(self._patience)
+        os._exit(1)
+
+    def _pass_on(self, word: str) -> None:
+        with self._lock:
+            if self._hear is None:
+                self._unheard.append(word)
+                return
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and so does the process
+                self._hear(word)
+
+
+async def serve(
+    assignment: Assignment, router: Router[Any], context: SSLContext | None, control: Control
+) -> None:
+    """Serve until the supervisor or a signal says that it is enough.
+
+    Args:
+        assignment: what to do.
+        router: what to serve.
+        context: for TLS over TCP. Unix sockets are in the clear.
+        control: the line to the supervisor.
+    """
+    loop = asyncio.get_running_loop()
+    settings = assignment.settings
+    sockets = [socket.socket(fileno=fd) for fd in assignment.sockets]
+    servers: list[Server[Any, Any]] = []
+    for is_unix in (False, True):
+        own = [sock for sock in sockets if (sock.family == socket.AF_UNIX) == is_unix]
+        if own:
+            opening = serve_sockets(
+                router,
+                own,
+                ssl=None if is_unix else context,
+                max_connections=settings.max_connections,
+                drain_timeout=settings.drain_timeout,
+            )
+            servers.append(await opening)
+    balance: SharedCount | None = None
+    if assignment.place is not None:
+        balance = SharedCount(assignment.balance, assignment.place)
+        for server in servers:
+            server._share(balance)
+    retiring: asyncio.Future[Any] | None = None
+    draining: asyncio.Task[None] | None = None
+
+    def close(drain_timeout: float | None = None) -> None:
+        for server in servers:
+            server.close(drain_timeout=drain_timeout)
+
+    async def drain() -> None:
+        if retiring is not None:
+            await retiring
+        close()
+
+    def obey(word: str) -> None:
+        nonlocal retiring, draining
+        if balance is not None:
+            balance.withdraw()
+        if word == "retire" and retiring is None:
+            retiring = asyncio.gather(*(server.stop_accepting() for server in servers))
+        elif word == "drain" and draining is None:
+            draining = loop.create_task(drain())
+        elif word == "stop":
+            close(drain_timeout=0)
+        elif word == "orphaned":
+            _logger.error("the supervisor is gone; draining")
+            close()
+
+    def signalled() -> None:
+        obey("drain" if draining is None else "stop")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    # What the program is made of stays; see `run`.
+    gc.collect()
+    gc.freeze()
+    control.hear(obey)
+    control.say(ready=True)
+    for server in servers:
+        await server.wait_closed()
+    for waited_for in filter(None, (retiring, draining)):
+        await waited_for
+
+
+def main() -> None:
+    """Be a worker, as the arguments of the process say, and end it."""
+    assignment = Assignment.from_json(sys.argv[2])
+    for fd in (assignment.control, assignment.balance, *assignment.sockets):
+        os.set_inheritable(fd, False)  # programs that responders start are no workers
+    settings = assignment.settings
+    control = Control(socket.socket(fileno=assignment.control), settings.patience)
+    # It is for the supervisor, but some send it to all. A function, since programs that
+    # responders start would ignore it with us.
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    log_as(f"worker {assignment.number}", settings.log_level)
+    find_modules_here()
+    try:
+        router = named_router(settings.target)
+        context = None
+        if settings.tls_certificate is not None:
+            context = server_context(
+                settings.tls_certificate, settings.tls_key, settings.tls_authority
+            )
+    except (NameTrouble, TLSFileTrouble) as trouble:
+        control.say(failed=str(trouble))
+        sys.exit(_CANNOT_SERVE)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serve(assignment, router, context, control))
+
+
+if __name__ == "__main__":
+    main()
