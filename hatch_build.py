@@ -31,6 +31,7 @@ COMPILED_MODULES = (
     "dialogue",
     "elements",
     "extensions",
+    "integers",
     "link",
     "responses",
     "writer",

@@ -329,6 +329,10 @@ class Listener(LinkProtocol):
         self._reader = BoxReader()
         connection._link.transport.set_protocol(self)
 
+    def buffer_updated(self, nbytes: int) -> None:
+        self.boxes += self._reader.feed(bytes(self._buffer[:nbytes]))
+        super().buffer_updated(nbytes)
+
     def data_received(self, data: bytes) -> None:
         self.boxes += self._reader.feed(data)
         super().data_received(data)

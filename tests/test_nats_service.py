@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -69,6 +70,12 @@ def with_the_other_hook(router: Router) -> None:
     async def part(connection: Connection) -> None: ...
 
 
+def with_a_function_that_blocks(router: Router) -> None:
+    @router.responder(Nowhere)
+    def respond(command: Nowhere) -> Text:
+        raise AssertionError
+
+
 def with_a_transition(router: Router) -> None:
     @router.responder(StartTLS)
     async def start_tls(command: StartTLS) -> Any: ...
@@ -98,6 +105,7 @@ def with_a_long_name(router: Router) -> None:
         (with_a_guard, r"behind the guard .*logged_in.*permissions"),
         (with_a_hook, r"greet.* is run for connections"),
         (with_the_other_hook, r"part.* is run for connections"),
+        (with_a_function_that_blocks, r"Nowhere, .*respond.* is a plain function"),
         (with_a_transition, r"StartTLS, .* changes what a connection speaks"),
         (with_descriptors, r"Give, .* takes or gives file descriptors"),
         (with_a_long_name, r"at most 512. Give the command a shorter name"),
@@ -321,6 +329,17 @@ async def test_messages_that_are_not_amp_cost_nobody_else_anything(
         await until(lambda: serving.counters.refusals == {"INVALID_ARGUMENTS": 1})
         assert "not one box of AMP" in log.only_line()
         assert await client.call(Repeat(text="on")) == Text(text="on")
+
+
+async def test_plain_functions_run_in_threads(nats: NatsServer) -> None:
+    router = Service().router
+
+    @router.responder(Nowhere, thread=True)
+    def respond(command: Nowhere) -> Text:
+        return Text(text=str(threading.current_thread() is threading.main_thread()))
+
+    async with joined_by_nats(router, nats.url) as (client, _):
+        assert await client.call(Nowhere()) == Text(text="False")
 
 
 async def test_answer_is_the_box_that_a_connection_would_send(nats: NatsServer) -> None:

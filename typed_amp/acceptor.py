@@ -66,7 +66,7 @@ class Acceptor:
     def __init__(
         self,
         sockets: Sequence[socket.socket],
-        protocol_factory: Callable[[], asyncio.Protocol],
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
         *,
         context: SSLContext | None,
         handshake_timeout: float | None,

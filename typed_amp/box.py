@@ -321,8 +321,6 @@ class BoxReader:
                 data = self._ahead
             self._ahead = b""
             self._ahead_from = 0
-        elif not isinstance(data, bytes):
-            data = bytes(data)
         # What comes behind the pair that is held is not copied to it: it may be much.
         while self._held:
             missing = max(self._needed - len(self._held), 0)
@@ -342,6 +340,8 @@ class BoxReader:
             self._ahead = self._ahead[self._ahead_from :] + data[position:]
             self._ahead_from = 0
         elif position < len(data):
+            if not isinstance(data, bytes):
+                data, position = bytes(data[position:]), 0
             self._parse(data, position, until, most, boxes)
         return boxes
 

@@ -293,8 +293,8 @@ class Link(Generic[S]):
             self.responses.hold()
             self.greeting = self.loop.create_task(greet(self))
 
-    def received(self, data: bytes) -> None:
-        """The peer's next bytes are here."""
+    def received(self, data: bytes | memoryview) -> None:
+        """The peer's next bytes are here, until this returns."""
         if self.is_violated or self.is_shut:
             return  # read only to be thrown away
         if not self.is_admitted:

@@ -284,6 +284,7 @@ def serve_nats(
 
 
 def _check_router(router: Router[Any]) -> None:
+    router.begin_serving()
     for hook in [*router.connect_hooks(), *router.disconnect_hooks()]:
         raise DefinitionError(
             f"{place_of(hook)} is run for connections, and over NATS there is none. Serve a router"

@@ -24,7 +24,7 @@ _LEFT_OPEN_TIMEOUT: Final = 1.0
 
 
 async def join_pipes(
-    protocol: asyncio.Protocol,
+    protocol: asyncio.BaseProtocol,
     read_fd: int,
     write_fd: int,
     *,
@@ -76,14 +76,14 @@ class PipeTransport(asyncio.Transport):
 
     def __init__(
         self,
-        protocol: asyncio.Protocol,
+        protocol: asyncio.BaseProtocol,
         *,
         peer_ended: asyncio.Future[Exception | None] | None,
         on_closing: Callable[[], None] | None,
     ) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._protocol = protocol
+        self._protocol = cast("asyncio.Protocol", protocol)
         self._peer_ended = peer_ended
         self._on_closing = on_closing
         self._read_end: asyncio.ReadTransport

@@ -183,7 +183,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
         status = "closing" if self._is_closing else f"{len(self.connections)} connections"
         return f"<Server at {where}, {status}>"
 
-    def _new_protocol(self) -> asyncio.Protocol:
+    def _new_protocol(self) -> asyncio.BufferedProtocol:
         connection: Connection[S] = Connection(
             self._router,
             is_server=True,
