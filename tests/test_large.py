@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import random
@@ -702,5 +703,6 @@ async def test_box_of_slices_keeps_within_the_limit_of_a_box(log: LogCapture) ->
     async with raw_client_of(router, limits=limits) as (peer, _):
         await peer.write(encode_box(box)[:299_990])  # its end, which never comes, is announced
         async with asyncio.timeout(10):
-            assert await peer.is_at_end()
+            with contextlib.suppress(ConnectionResetError):  # of what it left unread
+                assert await peer.is_at_end()
     assert "more than 300,000 bytes (Limits.max_box_bytes)" in log.only_line()
