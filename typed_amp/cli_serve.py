@@ -21,7 +21,7 @@ from typed_amp.listening import SocketFile, listen_tcp, listen_unix
 from typed_amp.occupancy import MAX_CONNECTIONS
 from typed_amp.options import DRAIN_TIMEOUT
 from typed_amp.supervisor import Supervisor
-from typed_amp.terminal import fail
+from typed_amp.terminal import fail, forget_output
 from typed_amp.tls_files import TLSFileTrouble, server_context
 from typed_amp.watching import changes_of
 from typed_amp.worker_settings import WorkerSettings, log_as
@@ -190,7 +190,9 @@ def serve(
     is_tcp = unix is None or port is not None or host is not None
     where = (host or ["localhost"], 8000 if port is None else port) if is_tcp else None
     supervising = _supervise(settings, where, unix, pid_file, count=workers, reloads=reload)
-    raise typer.Exit(asyncio.run(supervising))
+    code = asyncio.run(supervising)
+    forget_output()
+    raise typer.Exit(code)
 
 
 async def _supervise(

@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["fail", "flush", "prepare_output", "show", "usable_output"]
+__all__ = ["fail", "flush", "forget_output", "prepare_output", "show", "usable_output"]
 
 
 def prepare_output() -> None:
@@ -52,6 +52,18 @@ def usable_output() -> Iterator[None]:
         # Python itself writes what is left when it ends, and would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail(f"can't write to standard output: {error.strerror}")
+
+
+def forget_output() -> None:
+    """End as if all were seen that was printed, also where the terminal is gone.
+
+    Python itself writes what is left when it ends, and its exit code tells of nothing else then.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
