@@ -249,3 +249,34 @@ async def test_attempt_to_connect_is_given_up(log: LogCapture) -> None:
 async def test_server_that_is_none_is_refused() -> None:
     with pytest.raises(Exception, match="mixing of websocket"):
         await connect_nats(["nats://127.0.0.1:1", "ws://127.0.0.1:1"], service="calc")
+
+
+async def test_service_that_closed_while_its_server_was_away_takes_nothing_more(
+    tmp_path: Path,
+) -> None:
+    service = Service()
+    with nats_server(tmp_path) as server:
+        async with (
+            serve_nats(
+                service.router, server.url, service="calc", reconnect_time_wait=0.05
+            ) as serving,
+            connect_nats(
+                server.url,
+                service="calc",
+                reconnect_time_wait=0.05,
+                wait_for_responders=True,
+                backoff=QUICK,
+            ) as client,
+        ):
+            again = asyncio.ensure_future(client.call(WaitAgain(text="again"), timeout=math.inf))
+            assert await service.began.get() == "again"
+            server.kill()
+            await until(lambda: not serving.is_connected)
+            serving.close()
+            await asyncio.to_thread(server.start)
+            await until(lambda: serving.is_connected and client.is_connected)
+            with pytest.raises(CallTimeoutError):
+                await client.call(Repeat(text="late"), timeout=0.3)
+            assert serving.counters.refusals.keys() == {"CLOSING"}
+            service.gate.set()
+            assert await again == Text(text="again")

@@ -76,6 +76,7 @@ Exit codes:
   2  the arguments are wrong, and nothing was sent
   3  there is no connection, or it was lost
   4  no answer came within the time
+  130  it was interrupted by Ctrl-C
 """
 
 _REMOTE: Final = 1

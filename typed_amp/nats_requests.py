@@ -157,7 +157,7 @@ class NatsRequests:
         self._bytes_received = 0
         self._bytes_sent = 0
         self._has_warned = False
-        self._is_cancelled = False
+        self._is_closing = False
         self._is_going_on = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -196,7 +196,7 @@ class NatsRequests:
             seconds = decode_deadline(asked.box[DEADLINE])
             asked.deadline = None if seconds is None else self._loop.time() + seconds
         request = _Request(asked, endpoint, reply, size + _OVERHEAD)
-        if self._is_cancelled:
+        if self._is_closing:
             return self._refuse(request, CLOSING, "this responder is closing")
         is_full = bool(self._held) or len(self._running) >= self._max_requests
         if is_full and self._held_bytes + request.size > self._max_held_bytes:
@@ -331,9 +331,13 @@ class NatsRequests:
         if asked.is_begun and request.task is not None:
             request.task.cancel()
 
+    def close(self) -> None:
+        """Refuse what comes from now on; what runs or waits goes on."""
+        self._is_closing = True
+
     def cancel(self) -> None:
         """Cancel the responders that run, and refuse what waits and what comes."""
-        self._is_cancelled = True
+        self.close()
         for request in self._held:
             self._end(request, CLOSING)
         for request in self._running:

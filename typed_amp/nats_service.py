@@ -184,16 +184,24 @@ class NatsService(ClosedAtEnd):
     async def _close(self) -> None:
         try:
             if self._link.is_up:
-                with contextlib.suppress(Exception):  # the connection may go at any time
-                    async with asyncio.timeout(_UNSUBSCRIBE_TIMEOUT):
-                        await self._discovery.end()
-                        await asyncio.gather(*(each.drain() for each in self._subscriptions))
+                await self._unsubscribe()
+            # What comes all the same is refused: nats-py subscribes anew when a link is back.
+            self._requests.close()
             await self._requests.wait_idle()
             await self._link.close()
         finally:
             for timer in self._timers:
                 timer.cancel()
             self._closed.set()
+
+    async def _unsubscribe(self) -> None:
+        drains = [each.drain() for each in self._subscriptions]
+        with contextlib.suppress(Exception):  # the connection may go at any time
+            async with asyncio.timeout(_UNSUBSCRIBE_TIMEOUT):
+                await asyncio.gather(*drains, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_UNSUBSCRIBE_TIMEOUT):
+                await self._discovery.end()
 
     def _ended(self) -> None:
         if self._closing is None:
