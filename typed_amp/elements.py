@@ -74,7 +74,8 @@ def decode_elements(decode: Callable[[bytes], Any], data: bytes) -> list[Any]:
         pieces.pop()
     elements: list[Any] = []
     try:
-        elements.extend(map(decode, pieces))
+        for piece in pieces:  # compiled, an `extend` would add none before the last is read
+            elements.append(decode(piece))  # noqa: PERF401
     except DecodeError as error:
         raise error.within(len(elements)) from None
     if position != end:
