@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, ParamSpec
 from typing_extensions import TypeVar
 
 from typed_amp.box import printable
-from typed_amp.command import check_names
+from typed_amp.command import make_command
 from typed_amp.opening import ClosedAtEnd
 from typed_amp.resending import Resending
 
@@ -100,9 +100,7 @@ class Calling(ClosedAtEnd, Generic[S]):
             pydantic.ValidationError: the fields are not those of the command.
             Exception: as `call`.
         """
-        made = command(*args, **kwargs)
-        check_names(command, kwargs)
-        return await self.call(made)
+        return await self.call(make_command(command, *args, **kwargs))
 
     async def call_box(
         self,

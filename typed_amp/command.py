@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar, ForwardRef, Generic, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, ForwardRef, Generic, ParamSpec, Protocol, Self
 
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, ValidationError
 from typing_extensions import TypeVar
@@ -18,12 +18,14 @@ from typed_amp.planning import UnresolvedError, local_names, substitute
 from typed_amp.signature import Options, Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pydantic.fields import FieldInfo
 
-__all__ = ["Command", "CommandType", "check_names"]
+__all__ = ["Command", "CommandType", "make_command"]
 
+P = ParamSpec("P")
+C = TypeVar("C")
 R = TypeVar("R", default=None)
 C_co = TypeVar("C_co", covariant=True)
 R_co = TypeVar("R_co", covariant=True)
@@ -166,7 +168,19 @@ class Command(BaseModel, Generic[R]):
         return cls.__amp_own_signature__
 
 
-def check_names(command: Any, arguments: Mapping[str, Any]) -> None:
+def make_command(command: Callable[P, C], *args: P.args, **kwargs: P.kwargs) -> C:
+    """Make a command, for `call_remote`.
+
+    Raises:
+        pydantic.ValidationError: the fields are not those of the command, or there are none of
+            such names, which pydantic's models ignore.
+    """
+    made = command(*args, **kwargs)
+    _check_names(command, kwargs)
+    return made
+
+
+def _check_names(command: Any, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that a command has not. pydantic ignores them, unless told otherwise.
 
     Args:

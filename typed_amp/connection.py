@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, cast
 from typing_extensions import TypeVar
 
 from typed_amp.box import ANSWER, ERROR, ERROR_CODE, TIMEOUT, printable
-from typed_amp.command import check_names
+from typed_amp.command import make_command
 from typed_amp.errors import DecodeError, EncodeError, RemoteAmpError
 from typed_amp.limits import DEFAULT_LIMITS
 from typed_amp.link import Link
@@ -202,9 +202,7 @@ class Connection(ClosedAtEnd, Generic[S]):
             pydantic.ValidationError: the fields are not those of the command.
             Exception: as `call`.
         """
-        made = command(*args, **kwargs)
-        check_names(command, kwargs)
-        return await self.call(made)
+        return await self.call(make_command(command, *args, **kwargs))
 
     async def call_box(
         self,

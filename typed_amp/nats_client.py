@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from typed_amp.backoff import Backoff
 from typed_amp.box import ANSWER, ERROR, ERROR_CODE, TIMEOUT, printable
-from typed_amp.command import check_names as check_field_names
+from typed_amp.command import make_command
 from typed_amp.dispatch import LENGTH, LIMIT, TOO_LONG
 from typed_amp.errors import EncodeError, TooLongError
 from typed_amp.nats_calls import NatsCalls
@@ -177,9 +177,7 @@ class NatsClient(ClosedAtEnd):
             pydantic.ValidationError: the fields are not those of the command.
             Exception: as `call`.
         """
-        made = command(*args, **kwargs)
-        check_field_names(command, kwargs)
-        return await self.call(made)
+        return await self.call(make_command(command, *args, **kwargs))
 
     async def call_box(
         self,

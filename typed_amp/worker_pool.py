@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 
 from typed_amp.backoff import Backoff
 from typed_amp.box import CLOSING
-from typed_amp.command import check_names
+from typed_amp.command import make_command
 from typed_amp.crew import Crew
 from typed_amp.deadlines import time_for
 from typed_amp.errors import (
@@ -265,9 +265,7 @@ class WorkerPool(ClosedAtEnd):
             pydantic.ValidationError: the fields are not those of the command.
             Exception: as `call`.
         """
-        made = command(*args, **kwargs)
-        check_names(command, kwargs)
-        return await self.call(made)
+        return await self.call(make_command(command, *args, **kwargs))
 
     async def _carry_out(
         self, command: Command[R], signature: Signature[Any, R], seconds: float | None
