@@ -10,7 +10,7 @@ thing with a transport in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from typed_amp.box import (
     ANSWER,
@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 W = TypeVar("W")
+
+_SHOWN_BYTES: Final = 200
+"""How much of a command's name is shown."""
 
 
 class Asked:
@@ -74,6 +77,12 @@ class Asked:
         self.attachments: Sequence[int] = ()
         self.deadline: float | None = None
         self.verdict: bytes | None = None
+
+    @property
+    def shown_name(self) -> str:
+        """The command's name, for people. Of one that is longer than any program's the beginning:
+        escaping costs time."""
+        return printable(self.name[:_SHOWN_BYTES])
 
 
 class Answered(NamedTuple, Generic[W]):

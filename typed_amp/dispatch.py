@@ -44,9 +44,6 @@ LENGTH: Final = b"length"
 LIMIT: Final = b"limit"
 """The keys in which such an error says how long it was, and how long it may be."""
 
-_SHOWN_BYTES: Final = 200
-"""How much of a command's name is shown."""
-
 _REASONS: Final = {
     CANCELLED: "its responder was cancelled, since this side is closing",
     CLOSING: "this side is closing; it was not carried out",
@@ -111,7 +108,7 @@ class Dispatch:
             return self._verdict(asked, asked.verdict)
         responder = self._router.find(asked.name)
         if responder is None:
-            return self.refuse(asked, UNHANDLED, f"Unhandled Command: '{_name(asked)}'")
+            return self.refuse(asked, UNHANDLED, f"Unhandled Command: '{asked.shown_name}'")
         try:
             command = responder.signature.arguments.decode(asked.box)
         except DecodeError as error:
@@ -178,11 +175,7 @@ class Dispatch:
         return self.refuse(asked, code, _REASONS[code])
 
     def _log_failure(self, asked: Asked, error: BaseException) -> None:
-        name = _name(asked)
+        name = asked.shown_name
         told = "the responder of %s failed"
         event = "responder_failed"
         log(logging.ERROR, event, self._owner, told, name, error=error, command=name)
-
-
-def _name(asked: Asked) -> str:
-    return printable(asked.name[:_SHOWN_BYTES])

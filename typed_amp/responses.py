@@ -318,7 +318,7 @@ class Responses(Generic[S]):
             self._refuse(asked, NOT_ALLOWED, error.description)
         except Exception as error:
             told = "a guard of %s failed"
-            self._log(logging.ERROR, "guard_failed", told, asked, _name(asked), error=error)
+            self._log(logging.ERROR, "guard_failed", told, asked, asked.shown_name, error=error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
         else:
             return True
@@ -479,7 +479,7 @@ class Responses(Generic[S]):
 
     def _decline_unhandled(self, asked: Asked) -> None:
         # As Twisted words it, but for the b of its bytes.
-        self._decline(asked, UNHANDLED, f"Unhandled Command: '{_name(asked)}'")
+        self._decline(asked, UNHANDLED, f"Unhandled Command: '{asked.shown_name}'")
 
     def _decline(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
         """Refuse an ask that no responder takes up."""
@@ -490,7 +490,7 @@ class Responses(Generic[S]):
                 "refused",
                 "refused %s, whose caller is told nothing: %.500s (others: level DEBUG)",
                 asked,
-                _name(asked),
+                asked.shown_name,
                 printable(description.encode("utf-8", "backslashreplace")),
                 code=printable(code),
             )
@@ -499,7 +499,7 @@ class Responses(Generic[S]):
     def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
         if LOGGER.isEnabledFor(logging.DEBUG):
             verb = "refused" if asked.tag is None else "answered"
-            names = _name(asked), verb, printable(code)
+            names = asked.shown_name, verb, printable(code)
             told = "%s is %s with %.200s"
             self._log(logging.DEBUG, "refused", told, asked, *names, code=names[2])
         data = self._dialogue.error(asked, code, description, fields)
@@ -523,7 +523,7 @@ class Responses(Generic[S]):
 
     def _log_failure(self, asked: Asked, error: BaseException) -> None:
         told = "the responder of %s failed"
-        self._log(logging.ERROR, "responder_failed", told, asked, _name(asked), error=error)
+        self._log(logging.ERROR, "responder_failed", told, asked, asked.shown_name, error=error)
 
     def _log(
         self,
@@ -535,7 +535,7 @@ class Responses(Generic[S]):
         error: BaseException | None = None,
         **attributes: str,
     ) -> None:
-        attributes["command"] = _name(asked)
+        attributes["command"] = asked.shown_name
         log(level, event, self.connection, told, *arguments, error=error, **attributes)
 
     def _check_begun(self) -> None:
@@ -577,19 +577,11 @@ class Responses(Generic[S]):
             self._link.check_drained()
 
 
-_SHOWN_BYTES: Final = 200
-"""How much of a command's name is shown."""
-
 _REASONS: Final = {
     None: "its responder was cancelled, since the connection is closing",
     CANCELLED: "its responder was cancelled, since the caller has given up",
     TIMEOUT: "the caller's time is over",
 }
-
-
-def _name(asked: Asked) -> str:
-    """Show a command's name. Of one that no program has the beginning: escaping costs time."""
-    return printable(asked.name[:_SHOWN_BYTES])
 
 
 def _size(asked: Asked) -> int:
