@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
 
@@ -49,21 +49,23 @@ def usable_output() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Python itself writes what is left when it ends, and would fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget(sys.stdout)
         fail(f"can't write to standard output: {error.strerror}")
 
 
 def forget_output() -> None:
-    """End as if all were seen that was printed, also where the terminal is gone.
-
-    Python itself writes what is left when it ends, and its exit code tells of nothing else then.
-    """
+    """End as if all were seen that was printed, also where the terminal is gone."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            _forget(stream)
+
+
+def _forget(stream: TextIO) -> None:
+    # Python itself writes what is left when it ends, and would fail once more: with an exit code
+    # that tells of nothing else.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
