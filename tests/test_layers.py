@@ -60,7 +60,7 @@ LAYERS = [
     ],
     ["calling", "crew", "pool_upkeep"],
     ["connection_pool", "reconnecting", "worker_pool"],
-    ["named", "terminal", "tls_files", "watching", "worker_settings"],
+    ["named", "terminal", "tls_files", "watching", "serve_settings"],
     ["completion", "supervised", "supervised_process"],
     ["load", "supervisor"],
     ["call_arguments", "tables"],

@@ -20,11 +20,11 @@ from typed_amp.completion import complete_router
 from typed_amp.listening import SocketFile, listen_tcp, listen_unix
 from typed_amp.occupancy import MAX_CONNECTIONS
 from typed_amp.options import DRAIN_TIMEOUT
+from typed_amp.serve_settings import ServeSettings, log_as
 from typed_amp.supervisor import Supervisor
 from typed_amp.terminal import fail, forget_output
 from typed_amp.tls_files import TLSFileTrouble, server_context
 from typed_amp.watching import changes_of
-from typed_amp.worker_settings import WorkerSettings, log_as
 
 if TYPE_CHECKING:
     import socket
@@ -172,7 +172,7 @@ def serve(
         fail(f"{router!r} is no router; say package.module:router")
     if tls_cert is None and (tls_key or tls_ca):
         fail(f"{'--tls-key' if tls_key else '--tls-ca'} needs --tls-cert too")
-    settings = WorkerSettings(
+    settings = ServeSettings(
         router,
         drain_timeout=drain_timeout,
         max_connections=max_connections,
@@ -196,7 +196,7 @@ def serve(
 
 
 async def _supervise(
-    settings: WorkerSettings,
+    settings: ServeSettings,
     where: tuple[list[str], int] | None,
     unix: Path | None,
     pid_file: Path | None,
@@ -222,7 +222,7 @@ async def _supervise(
         return await supervisor.run(sockets)
 
 
-def _say_where(settings: WorkerSettings, sockets: list[socket.socket]) -> None:
+def _say_where(settings: ServeSettings, sockets: list[socket.socket]) -> None:
     places = ", ".join(shown(address_of(sock.getsockname())) for sock in sockets)
     tls = ", with TLS" if settings.tls_certificate is not None else ""
     _logger.info("listening at %s%s, for %s", places, tls, settings.target)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typed_amp.inherited import serve_sockets
 from typed_amp.named import NameTrouble, find_modules_here, named_router
+from typed_amp.serve_settings import Assignment, log_as
 from typed_amp.server import loop_factory
 from typed_amp.shared_counts import SharedCount
 from typed_amp.tls_files import TLSFileTrouble, server_context
-from typed_amp.worker_settings import Assignment, log_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,14 +15,14 @@ import sys
 from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Self
 
-from typed_amp.worker_settings import Assignment
+from typed_amp.serve_settings import Assignment
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Sequence
 
+    from typed_amp.serve_settings import ServeSettings
     from typed_amp.shared_counts import SharedCounts
-    from typed_amp.worker_settings import WorkerSettings
 
 __all__ = ["NotReadyError", "SupervisedProcess"]
 
@@ -63,7 +63,7 @@ class SupervisedProcess:
     @classmethod
     async def start(
         cls,
-        settings: WorkerSettings,
+        settings: ServeSettings,
         number: int,
         sockets: Sequence[socket.socket],
         table: SharedCounts,

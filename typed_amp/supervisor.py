@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Coroutine, Sequence
 
-    from typed_amp.worker_settings import WorkerSettings
+    from typed_amp.serve_settings import ServeSettings
 
 __all__ = ["CANNOT_SERVE", "CUT_OFF", "Supervisor"]
 
@@ -56,7 +56,7 @@ class Supervisor:
 
     def __init__(
         self,
-        settings: WorkerSettings,
+        settings: ServeSettings,
         count: int,
         changes: AsyncIterator[str] | None = None,
     ) -> None:

@@ -13,11 +13,11 @@ import sys
 
 from typed_amp.limits import DEFAULT_LIMITS
 
-__all__ = ["Assignment", "WorkerSettings", "log_as"]
+__all__ = ["Assignment", "ServeSettings", "log_as"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class WorkerSettings:
+class ServeSettings:
     """What all workers have in common.
 
     Attributes:
@@ -57,7 +57,7 @@ class Assignment:
         place: its place in there, if there was one left.
     """
 
-    settings: WorkerSettings
+    settings: ServeSettings
     number: int
     control: int
     sockets: list[int]
@@ -72,7 +72,7 @@ class Assignment:
     def from_json(cls, text: str) -> Assignment:
         """Read it."""
         values = json.loads(text)
-        return cls(**{**values, "settings": WorkerSettings(**values["settings"])})
+        return cls(**{**values, "settings": ServeSettings(**values["settings"])})
 
 
 def log_as(name: str, level: str) -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from typed_amp.worker_settings import Assignment, WorkerSettings
+from typed_amp.serve_settings import Assignment, ServeSettings
 
 
 def test_an_assignment_travels_as_json() -> None:
-    settings = WorkerSettings(
+    settings = ServeSettings(
         "shop:router",
         drain_timeout=0.5,
         max_connections=7,
@@ -19,5 +19,5 @@ def test_an_assignment_travels_as_json() -> None:
 
 
 def test_a_worker_has_time_to_drain_and_to_notice() -> None:
-    settings = WorkerSettings("shop:router", drain_timeout=30, max_connections=1)
+    settings = ServeSettings("shop:router", drain_timeout=30, max_connections=1)
     assert settings.patience > 30
