@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,8 @@ from tests.places import free_port
 from typed_amp import (
     CallTimeoutError,
     ConnectionLostError,
+    NatsClient,
+    NatsService,
     RemoteAmpError,
     Router,
     connect_nats,
@@ -106,21 +110,28 @@ async def test_tls(tmp_path: Path, certificates: Certificates) -> None:
             assert await client.call(Repeat(text="ab")) == Text(text="ab")
 
 
+@asynccontextmanager
+async def reconnecting(
+    router: Router, server: NatsServer
+) -> AsyncGenerator[tuple[NatsClient, NatsService]]:
+    """Serve a router, and connect a client to it, which both come back at once."""
+    async with (
+        serve_nats(router, server.url, service="calc", reconnect_time_wait=0.05) as serving,
+        connect_nats(
+            server.url,
+            service="calc",
+            reconnect_time_wait=0.05,
+            wait_for_responders=True,
+            backoff=QUICK,
+        ) as client,
+    ):
+        yield client, serving
+
+
 async def test_server_that_comes_back(tmp_path: Path, log: LogCapture) -> None:
     service = Service()
     with nats_server(tmp_path) as server:
-        async with (
-            serve_nats(
-                service.router, server.url, service="calc", reconnect_time_wait=0.05
-            ) as serving,
-            connect_nats(
-                server.url,
-                service="calc",
-                reconnect_time_wait=0.05,
-                wait_for_responders=True,
-                backoff=QUICK,
-            ) as client,
-        ):
+        async with reconnecting(service.router, server) as (client, serving):
             once = asyncio.ensure_future(client.call(Wait(text="once"), timeout=math.inf))
             again = asyncio.ensure_future(client.call(WaitAgain(text="again"), timeout=math.inf))
             began = {await service.began.get(), await service.began.get()}
@@ -256,18 +267,7 @@ async def test_service_that_closed_while_its_server_was_away_takes_nothing_more(
 ) -> None:
     service = Service()
     with nats_server(tmp_path) as server:
-        async with (
-            serve_nats(
-                service.router, server.url, service="calc", reconnect_time_wait=0.05
-            ) as serving,
-            connect_nats(
-                server.url,
-                service="calc",
-                reconnect_time_wait=0.05,
-                wait_for_responders=True,
-                backoff=QUICK,
-            ) as client,
-        ):
+        async with reconnecting(service.router, server) as (client, serving):
             again = asyncio.ensure_future(client.call(WaitAgain(text="again"), timeout=math.inf))
             assert await service.began.get() == "again"
             server.kill()
