@@ -196,3 +196,17 @@ async def test_a_server_without_descriptors_goes_on_when_it_has_some(
 async def test_there_must_be_room_for_a_handshake() -> None:
     with pytest.raises(ValueError, match="max_handshakes must be at least 1, not 0"):
         await serve(example_router(), HOST, 0, max_handshakes=0)
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_server_may_close_at_any_moment_of_a_beginning(run: Run, turns: int) -> None:
+    async def scenario() -> None:
+        server = await serve(example_router(), HOST, 0)
+        with socket.create_connection((HOST, port_of(server))):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            server.close()
+            async with asyncio.timeout(10):
+                await server.wait_closed()
+
+    run(scenario)

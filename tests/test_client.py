@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -13,6 +14,7 @@ from pydantic import AliasChoices, AliasPath, Field, ValidationError, create_mod
 from tests.conftest import Certificates
 from tests.example_commands import Repeat, Text, example_router
 from tests.peers import HOST, LogCapture, port_of, raw_client, until
+from tests.test_unix_transport import LOOPS, run_in
 from typed_amp import (
     Command,
     Connection,
@@ -505,3 +507,31 @@ async def test_each_side_has_its_own_state() -> None:
             assert stateless.state is None
             async with raw_client(server):
                 pass
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("turns", range(1, 12))
+def test_whoever_gives_up_connecting_hears_of_the_end(loop: str, turns: int) -> None:
+    seen: list[str] = []
+    router = Router()
+
+    @router.on_connect
+    async def begun(_: Connection) -> None:
+        seen.append("begun")
+
+    @router.on_disconnect
+    async def ended(_: Connection) -> None:
+        seen.append("ended")
+
+    async def scenario() -> None:
+        async with serve(example_router(), HOST, 0) as server:
+            connecting = asyncio.ensure_future(connect(HOST, port_of(server), router=router))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                (await connecting).close()
+            await until(lambda: not server.connections)
+            await until(lambda: seen in ([], ["begun", "ended"]))
+
+    run_in(loop, scenario)

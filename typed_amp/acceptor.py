@@ -136,7 +136,9 @@ class Acceptor:
             return
         self._is_closed = True
         self.stop()
-        for task in self._beginning:
+        # Connections without a handshake have their transport in a turn or two. Given up in the
+        # very turn in which they get it, their protocols would never hear of the end from uvloop.
+        for task in self._handshakes:
             task.cancel()
 
     def _accept(self, listener: socket.socket) -> None:

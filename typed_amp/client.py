@@ -91,14 +91,18 @@ def connect(
             **options,
             server_hostname=server_hostname or host,
         )
-        await asyncio.get_running_loop().create_connection(
-            lambda: LinkProtocol(connection),
-            host,
-            port,
-            ssl=ssl,
-            ssl_handshake_timeout=handshake_timeout(ssl, options),
-            server_hostname=server_hostname if ssl else None,
-        )
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: LinkProtocol(connection),
+                host,
+                port,
+                ssl=ssl,
+                ssl_handshake_timeout=handshake_timeout(ssl, options),
+                server_hostname=server_hostname if ssl else None,
+            )
+        except BaseException:
+            connection._link.given_up()
+            raise
         return await _greeted(connection)
 
     return Opening(open_connection())

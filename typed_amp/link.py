@@ -381,6 +381,14 @@ class Link(Generic[S]):
         self._stop_in(self._drain_timeout)
         self.finishing = self.loop.create_task(finish(self))
 
+    def given_up(self) -> None:
+        """Who made the transport gave up, and it is closed.
+
+        If that was in the very turn in which the link heard of it, uvloop tells of no end.
+        """
+        if self._is_opened:
+            self.ended(None)
+
     # -- Beginning and ending ----------------------------------------------------------------
 
     def close(self, drain_timeout: float | None) -> None:
