@@ -192,6 +192,21 @@ async def test_a_reload_that_fails_leaves_all_as_it_was(tmp_path: Path) -> None:
         await served.stop()
 
 
+async def test_workers_that_could_not_load_are_not_waited_for(tmp_path: Path) -> None:
+    async with serve("--workers", "2", directory=tmp_path) as served:
+        await served.workers()
+        write(tmp_path, "1 +")
+        for _ in range(3):
+            served.signal(signal.SIGHUP)
+            await served.line("can't import 'shop'")
+        write(tmp_path, SHOP)
+        await served.reload()
+        await served.drained(2)
+        served.signal(signal.SIGTERM)
+        await served.line("SIGTERM: draining 2 workers")
+        await served.program.rest()
+
+
 async def test_a_reload_in_the_middle_of_one_begins_it_anew(tmp_path: Path) -> None:
     async with serve("--workers", "2", directory=tmp_path) as served:
         await served.workers()

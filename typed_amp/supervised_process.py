@@ -117,7 +117,7 @@ class SupervisedProcess:
             raise NotReadyError(f"{self} {await self.how_it_ended()} before it was ready")
         said = json.loads(line)
         if "failed" in said:
-            await self.ended
+            await self.how_it_ended()
             raise NotReadyError(said["failed"])
         self.is_ready = True
         self.began = asyncio.get_running_loop().time()
