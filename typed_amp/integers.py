@@ -9,6 +9,7 @@ time. Here each step is one call for all of them.
 
 from __future__ import annotations
 
+import marshal
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +35,10 @@ _PLAIN: Final = re.compile(
 )
 _COMMAS: Final = bytes.maketrans(bytes(range(1, _MOST + 1)), b"," * _MOST)
 _ZEROS: Final = bytes.maketrans(b"123456789-", b"0000000000")
-_HEADERS: Final = [length.to_bytes(2, "big") for length in range(_MOST + 1)]
+_MARSHALLED_LIST: Final = 5
+"""How many bytes marshal writes of a list before its elements."""
+
+_MARSHALLED_BYTES: Final = bytes.maketrans(b"s", b"\0")
 
 _to_json: Final = TypeAdapter(list[int]).serializer.to_json
 
@@ -62,7 +66,11 @@ def encode_integers(values: Iterable[Any], *, is_sorted: bool = False) -> bytes:
     elements = text[1:-1].split(b",")
     if is_sorted:
         elements.sort()
-    return b"".join([_HEADERS[len(element)] + element for element in elements])
+    # In its version 2, which is for all Pythons, marshal writes a bytes object as an s, the length
+    # in four bytes, the last of which are zero here, and the bytes. Integers have neither s nor
+    # zero bytes in them: without the zero bytes, and with one for each s, that is what is wanted.
+    marshalled = marshal.dumps(elements, 2)
+    return marshalled[_MARSHALLED_LIST:].translate(_MARSHALLED_BYTES, b"\0")
 
 
 def decode_integers(data: bytes) -> list[int]:
