@@ -46,7 +46,7 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" basedpyright --verifytypes typed_amp --ignoreexternal | tail -n 4
 	@PATH="$(CURDIR)/$(BIN):$$PATH" basedpyright --verifytypes typed_amp --ignoreexternal >/dev/null
 
