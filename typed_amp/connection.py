@@ -9,19 +9,16 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, cast
 
 from typing_extensions import TypeVar
 
 from typed_amp.box import ANSWER, ERROR, ERROR_CODE, TIMEOUT, printable
 from typed_amp.command import make_command
 from typed_amp.errors import DecodeError, EncodeError, RemoteAmpError
-from typed_amp.limits import DEFAULT_LIMITS
 from typed_amp.link import Link
 from typed_amp.opening import ClosedAtEnd
-from typed_amp.options import DRAIN_TIMEOUT, KEEPALIVE
 from typed_amp.raw import encode_raw, raw_head
-from typed_amp.router import Router
 from typed_amp.signature import remote_error
 from typed_amp.transitions import StartTLS
 from typed_amp.waiting import Attached
@@ -30,14 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ssl import SSLContext
 
-    from typed_amp.admission import Verdict
     from typed_amp.box import Box
-    from typed_amp.budget import Budget
     from typed_amp.command import Command
     from typed_amp.counters import Counters
     from typed_amp.errors import ConnectionLostError
-    from typed_amp.limits import Limits
     from typed_amp.peer_credentials import PeerCredentials
+    from typed_amp.settings import Settings
     from typed_amp.signature import Signature
     from typed_amp.transitions import SwitchProtocol
 
@@ -47,9 +42,6 @@ P = ParamSpec("P")
 Q = TypeVar("Q", bound=asyncio.BaseProtocol)
 R = TypeVar("R")
 S = TypeVar("S", default=None)
-
-_NO_ROUTER: Final[Router[Any]] = Router()
-"""Of connections that answer nothing."""
 
 
 class Connection(ClosedAtEnd, Generic[S]):
@@ -62,41 +54,8 @@ class Connection(ClosedAtEnd, Generic[S]):
 
     __slots__ = ("__weakref__", "_calls", "_link")
 
-    def __init__(
-        self,
-        router: Router[S] | None = None,
-        *,
-        limits: Limits | None = None,
-        drain_timeout: float = DRAIN_TIMEOUT,
-        call_timeout: float | None = None,
-        extensions: bool = True,
-        keepalive: float | None = KEEPALIVE,
-        budget: Budget | None = None,
-        is_server: bool = False,
-        server_hostname: str | None = None,
-        on_opened: Callable[[Connection[S]], Verdict] | None = None,
-        on_ended: Callable[[Connection[S]], None] | None = None,
-        peer: str | None = None,
-        exit_status: Callable[[], int | None] | None = None,
-    ) -> None:
-        router = router or _NO_ROUTER
-        router.begin_serving()
-        self._link: Link[S] = Link(
-            self,
-            router,
-            limits=limits or DEFAULT_LIMITS,
-            drain_timeout=drain_timeout,
-            call_timeout=call_timeout,
-            extensions=extensions,
-            keepalive=keepalive,
-            budget=budget,
-            is_server=is_server,
-            server_hostname=server_hostname,
-            on_opened=on_opened,
-            on_ended=on_ended,
-            peer=peer,
-            exit_status=exit_status,
-        )
+    def __init__(self, settings: Settings[S]) -> None:
+        self._link: Link[S] = Link(self, settings)
         self._calls = self._link.calls
 
     async def call(self, command: Command[R], *, timeout: float | None = None) -> R:
@@ -184,7 +143,7 @@ class Connection(ClosedAtEnd, Generic[S]):
         if (
             seconds is not None
             and box.get(ERROR_CODE) == TIMEOUT
-            and self._link.extensions.has_deadlines
+            and self._link.features.has_deadlines
             and type(error) is RemoteAmpError
         ):
             return self._calls.timed_out(signature.title, seconds)  # the peer's clock was first

@@ -52,6 +52,7 @@ class Asked:
         box: the whole box, for the arguments in it.
         is_answered: whether the dialogue has given out its answer.
         is_begun: for the owner of the dialogue: whether a responder runs for it.
+        is_doomed: likewise: whether that is to be cancelled as soon as its first step is over.
         attachments: likewise: what came with it, and must be closed if no responder runs.
         deadline: likewise: until when somebody waits for the answer.
         verdict: likewise: with which code it is refused when its responder is cancelled.
@@ -63,6 +64,7 @@ class Asked:
         "deadline",
         "is_answered",
         "is_begun",
+        "is_doomed",
         "name",
         "tag",
         "verdict",
@@ -74,6 +76,7 @@ class Asked:
         self.box: Box = box
         self.is_answered: bool = False
         self.is_begun: bool = False
+        self.is_doomed: bool = False
         self.attachments: Sequence[int] = ()
         self.deadline: float | None = None
         self.verdict: bytes | None = None
@@ -130,7 +133,8 @@ class Dialogue(Generic[W]):
         self._errors_given: dict[str, int] | None = None
         self._asks_made = 0
         self._abandoned = 0
-        self._pending: dict[bytes, W] = {}
+        self._pending: dict[bytes, W] | None = None
+        """Our asks that await an answer, if any do. An empty dict would keep its memory."""
         self._asides: set[bytes] | None = None
         """The tags of what is asked aside, if anything is."""
 
@@ -147,6 +151,8 @@ class Dialogue(Generic[W]):
     @property
     def pending(self) -> int:
         """How many of our asks await an answer now, those made aside left out."""
+        if self._pending is None:
+            return 0
         return len(self._pending) - (len(self._asides) if self._asides else 0)
 
     def new_tag(self) -> bytes:
@@ -162,6 +168,8 @@ class Dialogue(Generic[W]):
             waiter: comes back in `Answered`, or from `end`.
             is_aside: whether nothing depends on the answer, so that it isn't `expected`.
         """
+        if self._pending is None:
+            self._pending = {}
         self._pending[tag] = waiter
         if is_aside:
             if self._asides is None:
@@ -183,9 +191,18 @@ class Dialogue(Generic[W]):
         Returns:
             Whether it was waited for, by a peer that may know of it.
         """
-        is_given_up = self._pending.pop(tag, None) is not None and is_sent
+        is_given_up = self._take(tag) is not None and is_sent
         self._abandoned += is_given_up
         return is_given_up
+
+    def _take(self, tag: bytes) -> W | None:
+        """Give who waits for the answer to an ask, and forget him."""
+        if self._pending is None:
+            return None
+        waiter = self._pending.pop(tag, None)
+        if not self._pending:
+            self._pending = None
+        return waiter
 
     def receive(self, box: Box) -> Asked | Answered[W] | None:
         """Say what a box means. None: a stray, to be ignored.
@@ -197,7 +214,8 @@ class Dialogue(Generic[W]):
             tag = box[ANSWER]
         elif ERROR in box:
             tag = box[ERROR]
-            if tag in self._pending and not (self._asides and tag in self._asides):
+            is_aside = self._asides is not None and tag in self._asides
+            if self._pending is not None and tag in self._pending and not is_aside:
                 if self._errors_received is None:
                     self._errors_received = {}
                 count_code(self._errors_received, printable(box.get(ERROR_CODE, b"")[:100]))
@@ -208,12 +226,13 @@ class Dialogue(Generic[W]):
             return asked
         else:
             raise ProtocolViolationError("a box with none of _command, _answer and _error")
-        if tag in self._pending:
+        waiter = self._take(tag)
+        if waiter is not None:
             if self._asides:
                 self._asides.discard(tag)
                 if not self._asides:
                     self._asides = None
-            return Answered(self._pending.pop(tag), box)
+            return Answered(waiter, box)
         if self._abandoned:
             self._abandoned -= 1
             self.late += 1
@@ -274,3 +293,4 @@ class Dialogue(Generic[W]):
         self._asides = None
         while self._pending:
             yield self._pending.popitem()[1]
+        self._pending = None

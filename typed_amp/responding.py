@@ -29,7 +29,7 @@ async def _respond(
         AMBIENT_DEADLINE.set(asked.deadline)
     try:
         if responder.takes_connection:
-            answer = await responder.function(command, responses.connection)
+            answer = await responder.function(command, responses.link.connection)
         else:
             answer = await responder.function(command)
         if not responder.signature.is_plain:
@@ -60,7 +60,7 @@ if sys.version_info >= (3, 12):
         # A responder that never has to wait is done without a turn of the event loop.
         return asyncio.Task(
             _respond(responses, responder, command, asked),
-            loop=responses.loop,
+            loop=responses.link.loop,
             name=responder.signature.title,
             eager_start=True,
         )
@@ -72,6 +72,6 @@ else:
         """Start a responder."""
         return asyncio.Task(
             _respond(responses, responder, command, asked),
-            loop=responses.loop,
+            loop=responses.link.loop,
             name=responder.signature.title,
         )
