@@ -424,7 +424,7 @@ async def take(
         call.cancel()
     elif step.given_up == "responder":
         # As a program may do that finds its task.
-        for task in list((other._link.responses._tasks or {}).values())[-1:]:
+        for task in list(other._link.responses._tasks.values())[-1:]:
             if task is not None:
                 task.cancel()
     await asyncio.wait([call])

@@ -379,7 +379,7 @@ class BoxReader:
             self._parse_segmented(data, position, until, most, boxes)
             return
         # The hot loop of the library: locals only, one pair a turn, no calls but the slices.
-        box = self._box if self._box is not None else {}
+        box = self._box or {}
         end = len(data)
         # Where data begins in the stream, and this box in data; before it, if that is negative.
         origin = self._read_bytes - position
@@ -461,7 +461,7 @@ class BoxReader:
         boxes: list[Box],
     ) -> None:
         # A key is an item, and so is each segment of its value: lengths with bytes behind them.
-        box = self._box if self._box is not None else {}
+        box = self._box or {}
         key = self._key
         segments = self._segments
         assert segments is not None

@@ -94,7 +94,8 @@ class Calls:
         link = self._link
         dialogue = link.dialogue
         tag = dialogue.new_tag()
-        data = self._encoded(title, encode, value, self._ask_head(tag, head, seconds))
+        head = _ask_head(tag, head if seconds is None else self._with_deadline(head, seconds))
+        data = self._encoded(title, encode, value, head)
         waiter: Waiter = link.loop.create_future()
         dialogue.ask(tag, waiter)
         # A call that is alone gains nothing by waiting for others to be sent along.
@@ -184,7 +185,7 @@ class Calls:
         tag = None
         if requires_answer:
             tag = self._link.dialogue.new_tag()
-            head = self._ask_head(tag, head, seconds)
+            head = _ask_head(tag, head if seconds is None else self._with_deadline(head, seconds))
             self._link.dialogue.ask(tag, waiter)
         else:
             self._note_untold(waiter)
@@ -340,7 +341,8 @@ class Calls:
             RemoteAmpError: the peer is closing.
             CallTimeoutError: no time is left.
         """
-        self._check_open(title)
+        if self.is_ended or self.is_refused:
+            self._check_open(title)
         self.made += 1
         seconds = time_for(timeout, self._link.settings.call_timeout)
         if seconds is not None and seconds <= 0:
@@ -360,11 +362,11 @@ class Calls:
     def _refusal(self) -> RemoteAmpError:
         return RemoteAmpError(CLOSING.decode(), "the peer has said that it is closing")
 
-    def _ask_head(self, tag: bytes, head: bytes, seconds: float | None) -> bytes:
-        if seconds is None or not self._link.features.has_deadlines:
-            return _ask_head(tag, head)
+    def _with_deadline(self, head: bytes, seconds: float) -> bytes:
+        if not self._link.features.has_deadlines:
+            return head
         deadline = encode_deadline(seconds)
-        return _ask_head(tag, b"%b\0%c%b%b" % (_DEADLINE_KEY, len(deadline), deadline, head))
+        return b"%b\0%c%b%b" % (_DEADLINE_KEY, len(deadline), deadline, head)
 
 
 def too_long_box(what: str, length: int, limit: int) -> TooLongError:

@@ -10,7 +10,7 @@ thing with a transport in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from typed_amp.box import (
     ANSWER,
@@ -41,6 +41,12 @@ W = TypeVar("W")
 
 _SHOWN_BYTES: Final = 200
 """How much of a command's name is shown."""
+
+
+_NONE: Final[dict[bytes, Any]] = {}
+"""The asks where none is pending: a dict that was emptied would keep the memory of what was in it.
+
+Nothing is put into this one."""
 
 
 class Asked:
@@ -133,8 +139,8 @@ class Dialogue(Generic[W]):
         self._errors_given: dict[str, int] | None = None
         self._asks_made = 0
         self._abandoned = 0
-        self._pending: dict[bytes, W] | None = None
-        """Our asks that await an answer, if any do. An empty dict would keep its memory."""
+        self._pending: dict[bytes, W] = _NONE
+        """Our asks that await an answer, and who waits for it."""
         self._asides: set[bytes] | None = None
         """The tags of what is asked aside, if anything is."""
 
@@ -151,8 +157,6 @@ class Dialogue(Generic[W]):
     @property
     def pending(self) -> int:
         """How many of our asks await an answer now, those made aside left out."""
-        if self._pending is None:
-            return 0
         return len(self._pending) - (len(self._asides) if self._asides else 0)
 
     def new_tag(self) -> bytes:
@@ -168,7 +172,7 @@ class Dialogue(Generic[W]):
             waiter: comes back in `Answered`, or from `end`.
             is_aside: whether nothing depends on the answer, so that it isn't `expected`.
         """
-        if self._pending is None:
+        if not self._pending:
             self._pending = {}
         self._pending[tag] = waiter
         if is_aside:
@@ -191,18 +195,11 @@ class Dialogue(Generic[W]):
         Returns:
             Whether it was waited for, by a peer that may know of it.
         """
-        is_given_up = self._take(tag) is not None and is_sent
+        is_given_up = self._pending.pop(tag, None) is not None and is_sent
+        if not self._pending:
+            self._pending = _NONE
         self._abandoned += is_given_up
         return is_given_up
-
-    def _take(self, tag: bytes) -> W | None:
-        """Give who waits for the answer to an ask, and forget him."""
-        if self._pending is None:
-            return None
-        waiter = self._pending.pop(tag, None)
-        if not self._pending:
-            self._pending = None
-        return waiter
 
     def receive(self, box: Box) -> Asked | Answered[W] | None:
         """Say what a box means. None: a stray, to be ignored.
@@ -214,8 +211,7 @@ class Dialogue(Generic[W]):
             tag = box[ANSWER]
         elif ERROR in box:
             tag = box[ERROR]
-            is_aside = self._asides is not None and tag in self._asides
-            if self._pending is not None and tag in self._pending and not is_aside:
+            if tag in self._pending and not (self._asides and tag in self._asides):
                 if self._errors_received is None:
                     self._errors_received = {}
                 count_code(self._errors_received, printable(box.get(ERROR_CODE, b"")[:100]))
@@ -226,12 +222,15 @@ class Dialogue(Generic[W]):
             return asked
         else:
             raise ProtocolViolationError("a box with none of _command, _answer and _error")
-        waiter = self._take(tag)
-        if waiter is not None:
+        pending = self._pending
+        if tag in pending:
             if self._asides:
                 self._asides.discard(tag)
                 if not self._asides:
                     self._asides = None
+            waiter = pending.pop(tag)
+            if not pending:
+                self._pending = _NONE
             return Answered(waiter, box)
         if self._abandoned:
             self._abandoned -= 1
@@ -293,4 +292,4 @@ class Dialogue(Generic[W]):
         self._asides = None
         while self._pending:
             yield self._pending.popitem()[1]
-        self._pending = None
+        self._pending = _NONE

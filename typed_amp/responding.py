@@ -36,8 +36,9 @@ async def _respond(
             responses.handover.check_state(answer)
         else:
             # What it was made from waits, instead of its bytes, until the peer has read others.
-            while responses.must_wait:
-                await responses.room()
+            writer = responses.link.writer
+            while writer.is_overfull:
+                await writer.room()
     except BaseException as error:
         responses.failed(responder, asked, error)
         responses.done(asked)

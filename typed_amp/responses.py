@@ -59,6 +59,12 @@ _CANCELLED_PER_TURN: Final = 16
 """Likewise of responders that are cancelled: each then runs its `finally`."""
 
 
+_NONE: Final[dict[Asked, asyncio.Task[None] | None]] = {}
+"""The responders where none runs: a dict that was emptied would keep the memory of what was in it.
+
+Nothing is put into this one."""
+
+
 class Responses(Generic[S]):
     """Runs the responders of one connection, each as a task of its own.
 
@@ -74,6 +80,7 @@ class Responses(Generic[S]):
         "_is_cancelling",
         "_is_going_on",
         "_is_holding",
+        "_max_requests",
         "_tasks",
         "_told",
         "_unbegun",
@@ -85,8 +92,9 @@ class Responses(Generic[S]):
     def __init__(self, link: Link[S]) -> None:
         self.link: Link[S] = link
         """The inside of the connection."""
-        self._tasks: dict[Asked, asyncio.Task[None] | None] | None = None
-        """The responders that run, if any do; None instead of a task that has not been made yet."""
+        self._max_requests = link.settings.limits.max_requests
+        self._tasks: dict[Asked, asyncio.Task[None] | None] = _NONE
+        """The responders that run; None instead of a task that has not been made yet."""
         self._unbegun: list[Asked] | None = None
         """Those whose tasks may not have had their first step."""
         self._alarms: Alarms[Asked] | None = None
@@ -109,7 +117,7 @@ class Responses(Generic[S]):
     @property
     def running(self) -> int:
         """How many responders run."""
-        return len(self._tasks) if self._tasks is not None else 0
+        return len(self._tasks)
 
     @property
     def is_behind(self) -> bool:
@@ -124,14 +132,12 @@ class Responses(Generic[S]):
     @property
     def is_full(self) -> bool:
         """Whether so many responders run that what is asked now would have to wait."""
-        return (
-            self._tasks is not None and len(self._tasks) >= self.link.settings.limits.max_requests
-        )
+        return len(self._tasks) >= self._max_requests
 
     @property
     def is_full_or_behind(self) -> bool:
         """Whether what is asked now would have to wait, for whatever reason."""
-        return self.is_behind or self.is_full
+        return bool(self._held) or len(self._tasks) >= self._max_requests
 
     def hold(self) -> None:
         """Let asks wait from now on, until `release`."""
@@ -184,10 +190,13 @@ class Responses(Generic[S]):
             self._take_built_in(asked)
             return
         self.taken += 1
-        if self.link.features.has_deadlines and DEADLINE in asked.box:
+        link = self.link
+        if link.features.has_deadlines and DEADLINE in asked.box:
             seconds = decode_deadline(asked.box[DEADLINE])
-            asked.deadline = None if seconds is None else self.link.loop.time() + seconds
-        if (self._is_holding or self._held or self.is_full) and not self.handover.goes_first(asked):
+            asked.deadline = None if seconds is None else link.loop.time() + seconds
+        if (
+            self._is_holding or self._held or len(self._tasks) >= self._max_requests
+        ) and not self.handover.goes_first(asked):
             self._hold(asked)
             return
         self._take_now(asked)
@@ -246,7 +255,8 @@ class Responses(Generic[S]):
             asked.verdict = TIMEOUT
             self._give_verdict(asked)
             return
-        responder = self.link.settings.router.find(asked.name)
+        settings = self.link.settings
+        responder = settings.router.find(asked.name)
         if responder is None:
             self._decline_unhandled(asked)
             return
@@ -266,7 +276,7 @@ class Responses(Generic[S]):
                 fields = encode_pairs({ERROR_DETAILS: encode_details(error.errors)})
             self._decline(asked, INVALID_ARGUMENTS, str(error), fields)
             return
-        budget = self.link.settings.budget
+        budget = settings.budget
         if budget is not None:
             if budget.is_used_up:
                 close_descriptors(asked.attachments)
@@ -275,7 +285,7 @@ class Responses(Generic[S]):
             budget.in_use += 1
         if self._by_tag is not None:
             self._note_tag(asked)
-        if self._tasks is None:
+        if not self._tasks:
             self._tasks = {}
         self._tasks[asked] = None
         if asked.deadline is not None:
@@ -283,7 +293,7 @@ class Responses(Generic[S]):
                 self._alarms = Alarms(self.link.loop, self._expire)
             self._alarms.set(asked, asked.deadline)
         task = start(self, responder, command, asked)
-        if self._runs(asked):
+        if asked in self._tasks:
             self._tasks[asked] = task
             if asked.is_doomed:
                 task.cancel()
@@ -292,10 +302,6 @@ class Responses(Generic[S]):
                     self._unbegun = []
                     self.link.loop.call_soon(self._check_begun)
                 self._unbegun.append(asked)
-
-    def _runs(self, asked: Asked) -> bool:
-        """Say whether the responder of an ask runs."""
-        return self._tasks is not None and asked in self._tasks
 
     def _is_let_pass(self, responder: Responder, asked: Asked) -> bool:
         try:
@@ -321,7 +327,7 @@ class Responses(Generic[S]):
         if self._by_tag is None:
             self._by_tag = {
                 asked.tag: asked
-                for asked in [*(self._tasks or ()), *(self._held or ())]
+                for asked in [*self._tasks, *(self._held or ())]
                 if asked.tag is not None
             }
         asked = self._by_tag.get(tag)
@@ -347,7 +353,7 @@ class Responses(Generic[S]):
 
     def _cancel(self, asked: Asked) -> None:
         """Cancel the responder of an ask, if it runs."""
-        if self._tasks is None or asked not in self._tasks:
+        if asked not in self._tasks:
             return
         task = self._tasks[asked]
         if task is None:  # it is in its first step, further up this very stack
@@ -367,7 +373,7 @@ class Responses(Generic[S]):
         self._cancel_in_turns(
             deque(
                 asked
-                for asked in self._tasks or ()
+                for asked in self._tasks
                 if not unheard_only
                 or (asked.tag is not None and not asked.is_answered and asked.verdict is None)
             )
@@ -383,21 +389,12 @@ class Responses(Generic[S]):
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The responders that run."""
-        return [task for task in (self._tasks or {}).values() if task is not None]
+        return [task for task in self._tasks.values() if task is not None]
 
     @property
     def handover(self) -> Handover:
         """What takes over when a responder has agreed to a change of protocol."""
         return self.link.handover
-
-    @property
-    def must_wait(self) -> bool:
-        """Whether so much waits for the peer that no answer is to be written now."""
-        return self.link.writer.is_overfull
-
-    def room(self) -> asyncio.Future[None]:
-        """Give what is done when that may have changed."""
-        return self.link.writer.room()
 
     def answer(self, responder: Responder, asked: Asked, answer: Any) -> bool:
         """Answer an ask, with what its responder returned.
@@ -529,7 +526,7 @@ class Responses(Generic[S]):
         for asked in self._unbegun or ():
             if asked.is_begun:
                 continue
-            task = self._tasks[asked] if self._tasks is not None else None
+            task = self._tasks[asked]
             if task is not None and task.done():
                 close_descriptors(asked.attachments)
                 self._fail_undeclared(asked, asyncio.CancelledError())
@@ -547,20 +544,18 @@ class Responses(Generic[S]):
 
     def done(self, asked: Asked) -> None:
         """A responder is done, and its ask answered."""
-        tasks = self._tasks
-        assert tasks is not None
-        del tasks[asked]
-        settings = self.link.settings
-        if settings.budget is not None:
-            settings.budget.in_use -= 1
+        del self._tasks[asked]
+        budget = self.link.settings.budget
+        if budget is not None:
+            budget.in_use -= 1
         if self._alarms is not None:
             self._alarms.unset(asked)
         if self._by_tag is not None:
             self._forget_tag(asked)
-        if self._held or len(tasks) == settings.limits.max_requests - 1:
+        if self._held or len(self._tasks) == self._max_requests - 1:
             self._go_on_soon()
-        if not tasks:
-            self._tasks = None  # an empty dict keeps its memory, and there may be many that idle
+        if not self._tasks:
+            self._tasks = _NONE
             self.link.check_drained()
 
 
