@@ -52,11 +52,10 @@ class Connection(ClosedAtEnd, Generic[S]):
     in. `async with` closes it at the end.
     """
 
-    __slots__ = ("__weakref__", "_calls", "_link")
+    __slots__ = ("__weakref__", "_link")
 
     def __init__(self, settings: Settings[S]) -> None:
         self._link: Link[S] = Link(self, settings)
-        self._calls = self._link.calls
 
     async def call(self, command: Command[R], *, timeout: float | None = None) -> R:
         """Have the peer carry out a command, and give its answer.
@@ -89,13 +88,14 @@ class Connection(ClosedAtEnd, Generic[S]):
         signature = command.__amp_own_signature__ or command.__amp_signature__()
         if not signature.is_plain:
             return await self._call_special(signature, command, timeout)
+        calls = self._link.calls
         title = signature.title
         encode = signature.arguments.encode
-        seconds = self._calls.begin_call(title, timeout)
+        seconds = calls.begin_call(title, timeout)
         if not signature.requires_answer:
-            await self._calls.tell(title, signature.head, encode, command, seconds)
+            await calls.tell(title, signature.head, encode, command, seconds)
             return cast("R", None)
-        box = await self._calls.ask(title, signature.head, encode, command, seconds)
+        box = await calls.ask(title, signature.head, encode, command, seconds)
         if ERROR in box:
             raise self._error_from(signature, box, seconds)
         answer: R = signature.decode_answer(box)
@@ -119,8 +119,9 @@ class Connection(ClosedAtEnd, Generic[S]):
             except DecodeError as error:
                 return signature.undecodable(error)
 
-        seconds = self._calls.begin_call(signature.title, timeout)
-        result = await self._calls.in_turn(
+        calls = self._link.calls
+        seconds = calls.begin_call(signature.title, timeout)
+        result = await calls.in_turn(
             signature.title,
             signature.head,
             partial(self._link.descriptors.encode, signature.arguments.encode),
@@ -146,7 +147,8 @@ class Connection(ClosedAtEnd, Generic[S]):
             and self._link.features.has_deadlines
             and type(error) is RemoteAmpError
         ):
-            return self._calls.timed_out(signature.title, seconds)  # the peer's clock was first
+            # The peer's clock was first.
+            return self._link.calls.timed_out(signature.title, seconds)
         return error
 
     async def call_remote(
@@ -196,11 +198,12 @@ class Connection(ClosedAtEnd, Generic[S]):
         if head == StartTLS.__amp_signature__().head:
             raise EncodeError("StartTLS changes what the connection speaks; call start_tls")
         title = printable(name.encode() if isinstance(name, str) else name)
-        seconds = self._calls.begin_call(title, timeout)
+        calls = self._link.calls
+        seconds = calls.begin_call(title, timeout)
         if not requires_answer:
-            await self._calls.tell(title, head, encode_raw, box, seconds)
+            await calls.tell(title, head, encode_raw, box, seconds)
             return {}
-        answer = await self._calls.ask(title, head, encode_raw, box, seconds)
+        answer = await calls.ask(title, head, encode_raw, box, seconds)
         if ERROR in answer:
             raise remote_error(answer)
         del answer[ANSWER]
@@ -311,7 +314,7 @@ class Connection(ClosedAtEnd, Generic[S]):
         only stops the waiting. The `__cause__` of the error is what ended the connection, if
         anything did but `close`.
         """
-        await self._calls.ended.wait()
+        await self._link.calls.ended.wait()
         return self._link.lost()
 
     @property
@@ -320,7 +323,7 @@ class Connection(ClosedAtEnd, Generic[S]):
 
         False while `close` lets responders finish.
         """
-        return self._calls.is_ended
+        return self._link.calls.is_ended
 
     @property
     def counters(self) -> Counters:

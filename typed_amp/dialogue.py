@@ -106,6 +106,18 @@ class Answered(NamedTuple, Generic[W]):
     box: Box
 
 
+class _Mishaps:
+    """What went wrong in a dialogue, in numbers; see there."""
+
+    __slots__ = ("errors_given", "errors_received", "late", "strays")
+
+    def __init__(self) -> None:
+        self.late: int = 0
+        self.strays: int = 0
+        self.errors_received: dict[str, int] = {}
+        self.errors_given: dict[str, int] = {}
+
+
 class Dialogue(Generic[W]):
     """One connection's asks and answers, ours and the peer's.
 
@@ -113,9 +125,6 @@ class Dialogue(Generic[W]):
     one. A `W` is whatever the owner of the dialogue lets wait for an answer.
 
     Attributes:
-        late: how many answers came to asks that were given up.
-        strays: how many answers came to asks that were never made, or were answered before. They
-            are counted and ignored, where Twisted drops the connection.
         unanswered: how many of the peer's asks await an answer now.
     """
 
@@ -123,20 +132,15 @@ class Dialogue(Generic[W]):
         "_abandoned",
         "_asides",
         "_asks_made",
-        "_errors_given",
-        "_errors_received",
+        "_mishaps",
         "_pending",
-        "late",
-        "strays",
         "unanswered",
     )
 
     def __init__(self) -> None:
-        self.late: int = 0
-        self.strays: int = 0
         self.unanswered: int = 0
-        self._errors_received: dict[str, int] | None = None
-        self._errors_given: dict[str, int] | None = None
+        self._mishaps: _Mishaps | None = None
+        """What went wrong, once anything did."""
         self._asks_made = 0
         self._abandoned = 0
         self._pending: dict[bytes, W] = _NONE
@@ -145,14 +149,32 @@ class Dialogue(Generic[W]):
         """The tags of what is asked aside, if anything is."""
 
     @property
+    def late(self) -> int:
+        """How many answers came to asks that were given up."""
+        return self._mishaps.late if self._mishaps is not None else 0
+
+    @property
+    def strays(self) -> int:
+        """How many answers came to asks that were never made, or were answered before.
+
+        They are counted and ignored, where Twisted drops the connection.
+        """
+        return self._mishaps.strays if self._mishaps is not None else 0
+
+    @property
     def errors_received(self) -> dict[str, int]:
         """How many of our asks were answered with an error, by its code."""
-        return self._errors_received or {}
+        return self._mishaps.errors_received if self._mishaps is not None else {}
 
     @property
     def errors_given(self) -> dict[str, int]:
         """How many of the peer's were."""
-        return self._errors_given or {}
+        return self._mishaps.errors_given if self._mishaps is not None else {}
+
+    def _more_mishaps(self) -> _Mishaps:
+        if self._mishaps is None:
+            self._mishaps = _Mishaps()
+        return self._mishaps
 
     @property
     def pending(self) -> int:
@@ -212,9 +234,8 @@ class Dialogue(Generic[W]):
         elif ERROR in box:
             tag = box[ERROR]
             if tag in self._pending and not (self._asides and tag in self._asides):
-                if self._errors_received is None:
-                    self._errors_received = {}
-                count_code(self._errors_received, printable(box.get(ERROR_CODE, b"")[:100]))
+                code = printable(box.get(ERROR_CODE, b"")[:100])
+                count_code(self._more_mishaps().errors_received, code)
         elif COMMAND in box:
             asked = Asked(box[COMMAND], box.get(ASK), box)
             if asked.tag is not None:
@@ -234,9 +255,9 @@ class Dialogue(Generic[W]):
             return Answered(waiter, box)
         if self._abandoned:
             self._abandoned -= 1
-            self.late += 1
+            self._more_mishaps().late += 1
         else:
-            self.strays += 1
+            self._more_mishaps().strays += 1
         return None
 
     def answer_head(self, asked: Asked) -> bytes:
@@ -275,9 +296,7 @@ class Dialogue(Generic[W]):
         Returns:
             The box to write; None if nothing may be written.
         """
-        if self._errors_given is None:
-            self._errors_given = {}
-        count_code(self._errors_given, printable(code[:100]))
+        count_code(self._more_mishaps().errors_given, printable(code[:100]))
         if not self.answered(asked):
             return None
         assert asked.tag is not None
