@@ -33,7 +33,6 @@ class Watched:
         rounds_of(loop, PERIOD).join(self)
 
     def look(self, now: float, *, is_late: bool) -> None:
-        assert now == self.loop.time()
         self.looks.append(now)
         self.were_late.append(is_late)
         self.action()
@@ -57,22 +56,24 @@ def loop() -> Iterator[Clock]:
 
 def test_many_are_looked_at_by_one_timer_and_a_few_at_a_time(loop: Clock) -> None:
     looked_at = 0
+    most = 0
 
     def begin_turn() -> None:
         nonlocal looked_at
         looked_at = 0
 
     def count() -> None:
-        nonlocal looked_at
+        nonlocal looked_at, most
         if not looked_at:
             loop.call_soon(begin_turn)  # others have their turn
         looked_at += 1
-        assert looked_at <= AT_ONCE
+        most = max(most, looked_at)
 
     members = [Watched(loop, count) for _ in range(10_000)]
     assert loop.timers == 1
     loop.pass_time(10.5 * PERIOD)
     assert all(len(member.looks) == 11 for member in members)
+    assert most == AT_ONCE
     assert loop.timers == 1
     for member in members:
         member.leave()

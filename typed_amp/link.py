@@ -74,7 +74,7 @@ class Link(Generic[S]):
 
     __slots__ = (
         "_descriptors",
-        "_drain_timer",
+        "_drain",
         "_early",
         "_extensions",
         "_finished",
@@ -166,7 +166,8 @@ class Link(Generic[S]):
         self._early = b""
         self._is_at_end = False
         self._has_switched = False
-        self._drain_timer: asyncio.TimerHandle | None = None
+        self._drain: tuple[float, asyncio.TimerHandle] | None = None
+        """Until when responders may go on, and the timer for it."""
         self._timers: list[asyncio.TimerHandle] | None = None
 
     @property
@@ -405,11 +406,12 @@ class Link(Generic[S]):
             self._stop()
             return
         deadline = self.loop.time() + seconds
-        if self._drain_timer is not None:
-            if self._drain_timer.when() <= deadline:
+        if self._drain is not None:
+            earlier, timer = self._drain
+            if earlier <= deadline:
                 return
-            self._drain_timer.cancel()
-        self._drain_timer = self.loop.call_at(deadline, self._stop)
+            timer.cancel()
+        self._drain = deadline, self.loop.call_at(deadline, self._stop)
 
     def _stop(self) -> None:
         self.responses.cancel()
@@ -459,8 +461,8 @@ class Link(Generic[S]):
 
     def has_finished(self) -> None:
         """All is over."""
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
+        if self._drain is not None:
+            self._drain[1].cancel()
         self.responses.end()
         self.is_finished = True
         if self._finished is not None:

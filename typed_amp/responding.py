@@ -36,9 +36,8 @@ async def _respond(
             responses.handover.check_state(answer)
         else:
             # What it was made from waits, instead of its bytes, until the peer has read others.
-            writer = responses.link.writer
-            while writer.is_overfull:
-                await writer.room()
+            while responses.must_wait:
+                await responses.room()
     except BaseException as error:
         responses.failed(responder, asked, error)
         responses.done(asked)
@@ -58,7 +57,8 @@ if sys.version_info >= (3, 12):
         responses: Responses[Any], responder: Responder, command: Any, asked: Asked
     ) -> asyncio.Task[None]:
         """Start a responder. It may be done when this returns, or have been cancelled."""
-        # A responder that never has to wait is done without a turn of the event loop.
+        # A responder that never has to wait is done without a turn of the event loop. Without
+        # being told the loop, Python doesn't find it here.
         return asyncio.Task(
             _respond(responses, responder, command, asked),
             loop=responses.link.loop,
@@ -73,6 +73,5 @@ else:
         """Start a responder."""
         return asyncio.Task(
             _respond(responses, responder, command, asked),
-            loop=responses.link.loop,
             name=responder.signature.title,
         )

@@ -396,6 +396,15 @@ class Responses(Generic[S]):
         """What takes over when a responder has agreed to a change of protocol."""
         return self.link.handover
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether so much waits for the peer that no answer is to be written now."""
+        return self.link.writer.is_overfull
+
+    def room(self) -> asyncio.Future[None]:
+        """Give what is done when that may have changed."""
+        return self.link.writer.room()
+
     def answer(self, responder: Responder, asked: Asked, answer: Any) -> bool:
         """Answer an ask, with what its responder returned.
 
@@ -403,22 +412,23 @@ class Responses(Generic[S]):
             Whether the responder isn't `done` yet: it is to `Handover.accept` its answer.
         """
         signature = responder.signature
+        link = self.link
         try:
-            head = self.link.dialogue.answer_head(asked)
+            head = link.dialogue.answer_head(asked)
             if signature.is_plain:
                 data = signature.encode_answer(answer, head)
             else:
                 data = self._encode_special(signature, answer, head)
-            if len(data) > self.link.settings.limits.max_box_bytes:
-                title = f"the answer to {signature.title}"
-                raise too_long_box(title, len(data), self.link.settings.limits.max_box_bytes)
+            limit = link.settings.limits.max_box_bytes
+            if len(data) > limit:
+                raise too_long_box(f"the answer to {signature.title}", len(data), limit)
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
             self._log_failure(asked, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
         else:
-            if self.link.dialogue.answered(asked):
-                self.link.reply(data)
+            if link.dialogue.answered(asked):
+                link.reply(data)
                 if signature.transition is not None:
                     return True
         self.done(asked)
