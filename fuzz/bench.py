@@ -37,6 +37,7 @@ from typed_amp import (
 )
 from typed_amp.budget import Budget
 from typed_amp.built_in import BUILT_IN
+from typed_amp.settings import Settings
 from typed_amp.testing import MemoryTransport, connection_pair
 
 __all__ = [
@@ -233,7 +234,7 @@ def _router() -> Router:
 
     @router.responder(StartTLS)
     async def start_tls(command: StartTLS, connection: Connection) -> ssl.SSLContext:
-        return _context(is_server=connection._link.is_server)
+        return _context(is_server=connection._link.settings.is_server)
 
     @router.responder(Switch)
     async def switch(command: Switch) -> asyncio.Protocol:
@@ -433,7 +434,7 @@ class Conditions:
 
     def connection(self, router: Router, *, is_server: bool) -> Connection:
         """Make the connection."""
-        return Connection(
+        settings = Settings(
             router,
             limits=self.limits,
             drain_timeout=self.drain_timeout,
@@ -442,6 +443,7 @@ class Conditions:
             budget=bench().budget if self.is_sharing else None,
             is_server=is_server,
         )
+        return Connection(settings)
 
 
 @asynccontextmanager
@@ -450,7 +452,7 @@ async def joined(
 ) -> AsyncGenerator[tuple[MemoryTransport, Peer], None]:
     """Give a connection a peer, and see that both end and leave nothing."""
     peer = Peer()
-    ours, theirs = MemoryTransport(connection), MemoryTransport(Connection())
+    ours, theirs = MemoryTransport(connection), MemoryTransport(Connection(Settings()))
     theirs.set_protocol(peer)
     ours.join(theirs)
     theirs.join(ours)
@@ -470,7 +472,7 @@ def _check_nothing_left_in(connection: Connection) -> None:
     assert dialogue.unanswered == 0
     assert dialogue.pending == 0
     assert (responses.running, responses.is_behind, responses.held_bytes) == (0, False, 0)
-    assert not (responses._by_tag or responses._doomed or responses._unbegun)
+    assert not (responses._by_tag or responses._unbegun)
     assert not (calls._untold or calls._decoders or link.writer.held())
 
 

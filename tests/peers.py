@@ -61,12 +61,12 @@ async def settled(turns: int = 50) -> None:
 
 def knows_all(connection: Connection[Any]) -> bool:
     """Say whether it knows that its peer is a typed_amp program."""
-    extensions = connection._link.extensions
+    features = connection._link.features
     return (
-        extensions.has_cancel
-        and extensions.has_closing
-        and extensions.has_deadlines
-        and extensions.has_details
+        features.has_cancel
+        and features.has_closing
+        and features.has_deadlines
+        and features.has_details
     )
 
 

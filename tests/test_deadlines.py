@@ -95,7 +95,7 @@ async def test_the_peer_s_clock_may_be_first() -> None:
     async with raw_server_of(extensions=True) as (connection, peer):
         await peer.receive()
         await peer.send({b"_answer": b"0", b"features": b"\0\x08deadline"})
-        await until(lambda: connection._link.extensions.has_deadlines)
+        await until(lambda: connection._link.features.has_deadlines)
         call = asyncio.create_task(connection.call(Repeat(text="ab"), timeout=60))
         ask = await peer.receive()
         assert 59_000 < int(ask[b"_deadline"]) <= 60_000

@@ -137,7 +137,7 @@ async def test_a_server_that_closes_says_so_before_it_refuses() -> None:
         accepted = asyncio.create_task(client.call(Wait()))
         await gate.holds(1)
         server.close(drain_timeout=60)
-        await until(lambda: client._calls.is_refused)
+        await until(lambda: client._link.calls.is_refused)
         written = client._link.writer.taken_bytes
         with pytest.raises(RemoteAmpError, match="CLOSING: the peer has said that it is closing"):
             await client.call(Wait(key=1))

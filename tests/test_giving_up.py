@@ -147,7 +147,7 @@ async def test_the_peer_is_told_of_calls_that_it_may_know_of_and_has_not_answere
     async with raw_server_of(extensions=True) as (connection, peer):
         await peer.receive()
         await peer.send({b"_answer": b"0", b"features": b"\0\6cancel"})
-        await until(lambda: connection._link.extensions.has_cancel)
+        await until(lambda: connection._link.features.has_cancel)
         answered = asyncio.create_task(connection.call(Repeat(text="")))
         await peer.send({b"_answer": (await peer.receive())[b"_ask"], b"text": b""})
         await until(lambda: connection._link.dialogue.pending == 0)

@@ -30,7 +30,7 @@ LAYERS = [
         "plain_functions",
         "tls",
     ],
-    ["elements", "functions", "log", "nats_options", "nats_subjects", "peer_credentials"],
+    ["elements", "functions", "log", "nats_options", "nats_subjects", "peer_credentials", "rounds"],
     ["integers"],
     ["codecs", "capture", "compiled", "deadlines", "large", "python_source", "unix_transport"],
     ["acceptor", "admission", "columns", "descriptors", "guards", "unix_socket"],
@@ -42,6 +42,7 @@ LAYERS = [
     ["signature"],
     ["command", "raw"],
     ["built_in", "router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
+    ["settings"],
     [
         *("dispatch", "extensions", "lifetime", "responding", "waiting", "watchdog"),
         "worker_commands",

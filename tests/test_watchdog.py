@@ -4,7 +4,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.peers import (
     LogCapture,
     RawPeer,
     joined,
+    raw_client,
     raw_client_of,
     raw_server_of,
     until,
@@ -30,6 +32,7 @@ from typed_amp import (
     encode_box,
     serve,
 )
+from typed_amp.testing import connection_pair
 
 KEEPALIVE = 0.05
 LONG = 8 * KEEPALIVE
@@ -177,6 +180,49 @@ async def test_program_that_was_stopped_itself_blames_nobody() -> None:
             pass
         await peer.send({b"_answer": box[b"_ask"], b"text": b"a"})
         assert await call == Text(text="a")
+
+
+async def test_many_silent_peers_are_given_up_and_one_that_speaks_is_not() -> None:
+    async with (
+        serve(example_router(), "127.0.0.1", 0, keepalive=4 * KEEPALIVE) as server,
+        AsyncExitStack() as stack,
+    ):
+        connection = await connect("127.0.0.1", server.addresses[0][1])
+        await stack.enter_async_context(connection)
+        await connection.call(Repeat(text="a"))
+        (ours,) = server.connections
+        for _ in range(100):
+            await stack.enter_async_context(raw_client(server))
+        await until(lambda: len(server.connections) == 101)
+        # One timer is for all of the server's, and one for the other end of this connection.
+        scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
+        assert sum(not timer.cancelled() for timer in scheduled) <= 4
+        await until(lambda: server.connections == (ours,))
+        assert await connection.call(Repeat(text="a")) == Text(text="a")
+
+
+async def test_connections_that_end_while_others_are_looked_at_cost_none(log: LogCapture) -> None:
+    # Both ends of each are looked at in the same turn, and each ends the other.
+    limits = Limits(idle_timeout=KEEPALIVE)
+    async with AsyncExitStack() as stack:
+        pairs = [
+            await stack.enter_async_context(connection_pair(example_router(), limits=limits))
+            for _ in range(50)
+        ]
+        for connection in chain(*pairs):
+            await connection.wait_closed()
+    assert log.lines(logging.WARNING) == []
+
+
+def test_peers_are_watched_in_one_event_loop_after_the_other() -> None:
+    async def give_up() -> None:
+        async with raw_client_of(example_router(), keepalive=KEEPALIVE) as (_, connection):
+            await connection.wait_closed()
+            with pytest.raises(ConnectionLostError, match="was silent"):
+                await connection.call(Repeat(text="a"))
+
+    for _ in range(2):
+        asyncio.run(give_up())
 
 
 # -- A peer that doesn't read --------------------------------------------------------------------

@@ -27,6 +27,8 @@ OneAddress: TypeAlias = "tuple[str, int] | str | os.PathLike[str]"
 
 def address_of(name: Any) -> tuple[str, int] | str | None:
     """Turn what a socket calls an address into `(host, port)`, a Unix path, or None."""
+    if is_pair(name):
+        return name  # as it is: no memory for another
     if isinstance(name, (tuple, list)):
         return str(name[0]), int(name[1])
     if isinstance(name, bytes):

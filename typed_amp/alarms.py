@@ -71,5 +71,6 @@ class Alarms(Generic[T]):
             self._arm(max(min(self._whens.values()), now + pause))
         else:
             self._armed_at = math.inf
+            self._whens = {}  # one that was emptied would keep the memory of all that were in it
         for who in due:
             self._wake(who)

@@ -229,9 +229,8 @@ class BoxReader:
         "_ahead",
         "_ahead_from",
         "_box",
-        "_box_offset",
+        "_box_bytes",
         "_held",
-        "_is_segmented",
         "_key",
         "_limits",
         "_needed",
@@ -243,10 +242,10 @@ class BoxReader:
 
     def __init__(self, limits: Limits | None = None, *, segmented: bool = False) -> None:
         self._limits = limits or Limits()
-        self._box: Box = {}
-        """The pairs read so far of the box that is not complete yet."""
-        self._held = bytearray()
-        """What arrived of the next pair."""
+        self._box: Box | None = None
+        """The pairs read so far of the box that is not complete yet, if there are any."""
+        self._held: bytearray | None = None
+        """What arrived of the next pair, if anything did."""
         self._needed = 0
         """How many bytes must be held before it is worth looking at them."""
         self._ahead = b""
@@ -254,26 +253,30 @@ class BoxReader:
         """Where in these bytes the boxes begin that were too many for one `feed`."""
         self._read_bytes = 0
         """How many bytes of the stream have become pairs or ends of boxes."""
-        self._box_offset = 0
-        """Where in the stream the box that is not complete yet begins."""
+        self._box_bytes = 0
+        """How many of them are of the box that is not complete yet."""
         self._violation: ProtocolViolationError | None = None
         self.is_stopped: bool = False
         """Whether it stopped behind a box. What comes then is kept as it is, until `resume`."""
-        self._is_segmented = segmented
         self._key: bytes | None = None
         """With segments: the key whose value is not complete yet."""
         self._segments: list[bytes] | None = [] if segmented else None
-        """With segments: those of its value that are there."""
+        """Those of its value that are there; None without segments."""
 
     @property
     def offset(self) -> int:
         """How many bytes were fed up to now."""
-        return self._read_bytes + len(self._held) + len(self._ahead) - self._ahead_from
+        return self._read_bytes + self._unread_bytes
+
+    @property
+    def _unread_bytes(self) -> int:
+        held = self._held
+        return len(self._ahead) - self._ahead_from + (len(held) if held is not None else 0)
 
     @property
     def box_offset(self) -> int:
         """Where in the stream the box begins that is not complete yet, or comes next."""
-        return self._box_offset
+        return self._read_bytes - self._box_bytes
 
     @property
     def has_more(self) -> bool:
@@ -283,7 +286,7 @@ class BoxReader:
     @property
     def pending_bytes(self) -> int:
         """How many bytes arrived of a box that is not complete; 0 between two boxes."""
-        return self.offset - self._box_offset
+        return self._box_bytes + self._unread_bytes
 
     def feed(
         self,
@@ -308,7 +311,7 @@ class BoxReader:
         if self._violation is not None:
             raise self._violation.with_traceback(None)
         if self.is_stopped:
-            self._held += data
+            self._hold(data)
             return []
         boxes: list[Box] = []
         position = 0
@@ -329,10 +332,10 @@ class BoxReader:
                 return boxes
             position += missing
             held = bytes(self._held)
-            self._held.clear()
+            self._held = None
             self._parse(held, 0, until, most, boxes)
             if self.is_stopped:
-                self._held += data[position:]
+                self._hold(data[position:])
                 return boxes
             if len(boxes) == most:
                 break
@@ -345,6 +348,12 @@ class BoxReader:
             self._parse(data, position, until, most, boxes)
         return boxes
 
+    def _hold(self, data: bytes | bytearray | memoryview) -> None:
+        if self._held is not None:
+            self._held += data
+        elif data:
+            self._held = bytearray(data)
+
     def resume(self) -> None:
         """Go on after a stop; `feed(b"")` gives the boxes that are there by now."""
         self.is_stopped = False
@@ -352,10 +361,9 @@ class BoxReader:
 
     def take_rest(self) -> bytes:
         """Give, after a stop, the bytes that came since: they belong to something else."""
-        rest = bytes(self._held)
-        self._held.clear()
+        rest = bytes(self._held or b"")
+        self._held = None
         self._read_bytes += len(rest)
-        self._box_offset = self._read_bytes
         return rest
 
     def _parse(
@@ -367,15 +375,15 @@ class BoxReader:
         boxes: list[Box],
     ) -> None:
         """Add the boxes to those that are there already, `most` at the most with them."""
-        if self._is_segmented:
+        if self._segments is not None:
             self._parse_segmented(data, position, until, most, boxes)
             return
         # The hot loop of the library: locals only, one pair a turn, no calls but the slices.
-        box = self._box
+        box = self._box or {}
         end = len(data)
         # Where data begins in the stream, and this box in data; before it, if that is negative.
         origin = self._read_bytes - position
-        start = self._box_offset - origin
+        start = position - self._box_bytes
         max_keys = self._limits.max_keys
         max_box_bytes = self._limits.max_box_bytes
         needed = 2
@@ -438,10 +446,10 @@ class BoxReader:
         if position < end and len(boxes) == most and not self.is_stopped:
             self._ahead, self._ahead_from = data, position
         elif position < end:
-            self._held += data[position:] if position else data
+            self._hold(data[position:] if position else data)
             self._needed = needed
-        self._box = box
-        self._box_offset = origin + start
+        self._box = box or None
+        self._box_bytes = position - start
         self._read_bytes = origin + position
 
     def _parse_segmented(
@@ -453,13 +461,13 @@ class BoxReader:
         boxes: list[Box],
     ) -> None:
         # A key is an item, and so is each segment of its value: lengths with bytes behind them.
-        box = self._box
+        box = self._box or {}
         key = self._key
         segments = self._segments
         assert segments is not None
         end = len(data)
         origin = self._read_bytes - position
-        start = self._box_offset - origin
+        start = position - self._box_bytes
         max_keys = self._limits.max_keys
         max_box_bytes = self._limits.max_box_bytes
         needed = 2
@@ -521,15 +529,14 @@ class BoxReader:
         if position < end and len(boxes) == most and not self.is_stopped:
             self._ahead, self._ahead_from = data, position
         elif position < end:
-            self._held += data[position:] if position else data
+            self._hold(data[position:] if position else data)
             self._needed = needed
         self._key = key
-        self._box = box
-        self._box_offset = origin + start
+        self._box = box or None
+        self._box_bytes = position - start
         self._read_bytes = origin + position
 
     def _violated(self, reason: str, offset: int, boxes: list[Box]) -> ProtocolViolationError:
         self._violation = ProtocolViolationError(reason, offset)
-        self._box = {}
-        self._segments = None
+        self._box = None
         return ProtocolViolationError(reason, offset, boxes)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from typed_amp.command import Command
     from typed_amp.dialogue import Answered
     from typed_amp.link import Link
-    from typed_amp.writer import BoxWriter
 
 __all__ = ["Calls", "too_long_box"]
 
@@ -39,32 +38,21 @@ class Calls:
 
     Args:
         link: the inside of the connection.
-        call_timeout: the seconds of calls that are given none; None for ever.
     """
 
     __slots__ = (
         "_alarms",
-        "_call_timeout",
         "_decoders",
-        "_dialogue",
         "_ended",
         "_link",
-        "_loop",
-        "_max_box_bytes",
         "_untold",
-        "_writer",
         "is_ended",
         "is_refused",
         "made",
     )
 
-    def __init__(self, link: Link[Any], call_timeout: float | None) -> None:
+    def __init__(self, link: Link[Any]) -> None:
         self._link = link
-        self._loop = link.loop
-        self._dialogue = link.dialogue
-        self._max_box_bytes = link.limits.max_box_bytes
-        self._call_timeout = call_timeout
-        self._writer: BoxWriter
         self._untold: set[Waiter] | None = None
         """Those that want no answer, and wait for the transport."""
         self._decoders: dict[Waiter, Callable[[Box], Attached | Exception]] | None = None
@@ -78,10 +66,6 @@ class Calls:
         self.is_refused: bool = False
         """Whether the peer has said that it refuses what is asked from now on."""
         self._ended: asyncio.Event | None = None
-
-    def begin(self, writer: BoxWriter) -> None:
-        """There is a transport to write to."""
-        self._writer = writer
 
     def ask(
         self,
@@ -107,14 +91,16 @@ class Calls:
             TooLongError: the box is longer than it may be; nothing was sent.
             Exception: what `encode` raises; nothing was sent.
         """
-        dialogue = self._dialogue
+        link = self._link
+        dialogue = link.dialogue
         tag = dialogue.new_tag()
-        data = self._encoded(title, encode, value, self._ask_head(tag, head, seconds))
-        waiter: Waiter = self._loop.create_future()
+        head = _ask_head(tag, head if seconds is None else self._with_deadline(head, seconds))
+        data = self._encoded(title, encode, value, head)
+        waiter: Waiter = link.loop.create_future()
         dialogue.ask(tag, waiter)
         # A call that is alone gains nothing by waiting for others to be sent along.
-        self._writer.write_ask(waiter, data, is_last=dialogue.pending == 1)
-        self._link.asks()
+        link.writer.write_ask(waiter, data, is_last=dialogue.pending == 1)
+        link.asks()
         return wait(self, title, waiter, tag, seconds)
 
     def turn(self, title: str) -> Coroutine[Any, Any, object]:
@@ -141,11 +127,11 @@ class Calls:
         `on_written` is called with the ask's tag before anything else can be written.
         """
         self._check_open(title)
-        tag = self._dialogue.new_tag()
+        tag = self._link.dialogue.new_tag()
         data = self._encoded(title, encode, value, _ask_head(tag, head))
-        waiter: Waiter = self._loop.create_future()
-        self._dialogue.ask(tag, waiter)
-        self._writer.write(data)
+        waiter: Waiter = self._link.loop.create_future()
+        self._link.dialogue.ask(tag, waiter)
+        self._link.writer.write(data)
         on_written(tag)
         self._link.asks()
         return wait(self, title, waiter, tag, None)
@@ -163,8 +149,8 @@ class Calls:
         Everything else is as with `ask`.
         """
         data = self._encoded(title, encode, value, head)
-        waiter: Waiter = self._loop.create_future()
-        if self._writer.write_ask(waiter, data, partial(resolve, waiter, {})):
+        waiter: Waiter = self._link.loop.create_future()
+        if self._link.writer.write_ask(waiter, data, partial(resolve, waiter, {})):
             waiter.set_result({})
         else:
             self._note_untold(waiter)
@@ -195,12 +181,12 @@ class Calls:
             requires_answer: whether to wait for an answer.
             decode: reads the answer when it arrives, before anything else is read.
         """
-        waiter: Waiter = self._loop.create_future()
+        waiter: Waiter = self._link.loop.create_future()
         tag = None
         if requires_answer:
-            tag = self._dialogue.new_tag()
-            head = self._ask_head(tag, head, seconds)
-            self._dialogue.ask(tag, waiter)
+            tag = self._link.dialogue.new_tag()
+            head = _ask_head(tag, head if seconds is None else self._with_deadline(head, seconds))
+            self._link.dialogue.ask(tag, waiter)
         else:
             self._note_untold(waiter)
         if decode is not None:
@@ -213,14 +199,14 @@ class Calls:
                 data = self._encoded(title, encode, value, head)
             except Exception as error:
                 if tag is not None:
-                    self._dialogue.abandon(tag, is_sent=False)
+                    self._link.dialogue.abandon(tag, is_sent=False)
                 resolve(waiter, error)
                 return
-            self._writer.write(data)
+            self._link.writer.write(data)
             if tag is None:
                 resolve(waiter, {})
 
-        if self._writer.write_ask(waiter, b"", write):
+        if self._link.writer.write_ask(waiter, b"", write):
             write()
         if tag is not None:
             self._link.asks()
@@ -249,10 +235,10 @@ class Calls:
             What will have the answer's box as its result, or a `ConnectionLostError`.
         """
         signature = command.__amp_signature__()
-        tag = tag or self._dialogue.new_tag()
-        waiter: Waiter = self._loop.create_future()
-        self._dialogue.ask(tag, waiter, is_aside=True)
-        self._writer.write(signature.arguments.encode(command, _ask_head(tag, signature.head)))
+        tag = tag or self._link.dialogue.new_tag()
+        waiter: Waiter = self._link.loop.create_future()
+        self._link.dialogue.ask(tag, waiter, is_aside=True)
+        self._link.writer.write(signature.arguments.encode(command, _ask_head(tag, signature.head)))
         return waiter
 
     def answered(self, event: Answered[Waiter]) -> None:
@@ -272,7 +258,7 @@ class Calls:
     def refused(self) -> None:
         """The peer refuses what it is asked from now on, and so what was not sent yet."""
         self.is_refused = True
-        unsent: list[Any] = self._writer.held()
+        unsent: list[Any] = self._link.writer.held()
         for waiter in unsent:
             resolve(waiter, self._refusal())
 
@@ -284,9 +270,9 @@ class Calls:
         self.is_ended = True
         if self._ended is not None:
             self._ended.set()
-        for waiter in [*self._dialogue.end(), *(self._untold or ())]:
+        for waiter in [*self._link.dialogue.end(), *(self._untold or ())]:
             lost = ConnectionLostError()  # `wait` has it say why
-            lost.was_sent = not self._writer.withdraw(waiter)
+            lost.was_sent = not self._link.writer.withdraw(waiter)
             resolve(waiter, lost)
         if self._alarms is not None:
             self._alarms.clear()
@@ -304,16 +290,17 @@ class Calls:
         self, title: str, encode: Callable[[Any, bytes], bytes], value: Any, head: bytes
     ) -> bytes:
         data = encode(value, head)
-        if len(data) > self._max_box_bytes:
-            raise too_long_box(title, len(data), self._max_box_bytes)
+        limit = self._link.settings.limits.max_box_bytes
+        if len(data) > limit:
+            raise too_long_box(title, len(data), limit)
         return data
 
     def expire_in(self, seconds: float, waiter: Waiter, title: str) -> Timed:
         """Have a call fail when its time is over, unless `over` is told of it before."""
         if self._alarms is None:
-            self._alarms = Alarms(self._loop, self._expire)
+            self._alarms = Alarms(self._link.loop, self._expire)
         timed = waiter, title, seconds
-        self._alarms.set(timed, self._loop.time() + seconds)
+        self._alarms.set(timed, self._link.loop.time() + seconds)
         return timed
 
     def over(self, timed: Timed) -> None:
@@ -333,11 +320,11 @@ class Calls:
 
     def give_up(self, waiter: Waiter, tag: bytes | None) -> None:
         """Nobody waits for an answer any more."""
-        was_held = self._writer.withdraw(waiter)
-        if tag is None or not self._dialogue.abandon(tag, is_sent=not was_held):
+        was_held = self._link.writer.withdraw(waiter)
+        if tag is None or not self._link.dialogue.abandon(tag, is_sent=not was_held):
             return
-        if self._link.extensions.has_cancel and not self.is_ended:
-            self._writer.write(_CANCEL.arguments.encode(Cancel(ask=tag), _CANCEL.head))
+        if self._link.features.has_cancel and not self.is_ended:
+            self._link.writer.write(_CANCEL.arguments.encode(Cancel(ask=tag), _CANCEL.head))
 
     def begin_call(self, title: str, timeout: float | None) -> float | None:
         """Count a call, unless it can't be answered any more; give the seconds that it has.
@@ -354,9 +341,10 @@ class Calls:
             RemoteAmpError: the peer is closing.
             CallTimeoutError: no time is left.
         """
-        self._check_open(title)
+        if self.is_ended or self.is_refused:
+            self._check_open(title)
         self.made += 1
-        seconds = time_for(timeout, self._call_timeout)
+        seconds = time_for(timeout, self._link.settings.call_timeout)
         if seconds is not None and seconds <= 0:
             raise self.timed_out(title, seconds)
         return seconds
@@ -374,11 +362,11 @@ class Calls:
     def _refusal(self) -> RemoteAmpError:
         return RemoteAmpError(CLOSING.decode(), "the peer has said that it is closing")
 
-    def _ask_head(self, tag: bytes, head: bytes, seconds: float | None) -> bytes:
-        if seconds is None or not self._link.extensions.has_deadlines:
-            return _ask_head(tag, head)
+    def _with_deadline(self, head: bytes, seconds: float) -> bytes:
+        if not self._link.features.has_deadlines:
+            return head
         deadline = encode_deadline(seconds)
-        return _ask_head(tag, b"%b\0%c%b%b" % (_DEADLINE_KEY, len(deadline), deadline, head))
+        return b"%b\0%c%b%b" % (_DEADLINE_KEY, len(deadline), deadline, head)
 
 
 def too_long_box(what: str, length: int, limit: int) -> TooLongError:

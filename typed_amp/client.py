@@ -17,6 +17,7 @@ from typed_amp.lifetime import greeted
 from typed_amp.opening import Opening
 from typed_amp.options import check_options, handshake_timeout
 from typed_amp.protocol import LinkProtocol
+from typed_amp.settings import Settings
 from typed_amp.unix_socket import open_unix_transport
 
 if TYPE_CHECKING:
@@ -86,11 +87,8 @@ def connect(
     check_options(options)
 
     async def open_connection() -> Connection[S]:
-        connection = Connection(
-            router,
-            **options,
-            server_hostname=server_hostname or host,
-        )
+        settings = Settings(router, **options, server_hostname=server_hostname or host)
+        connection = Connection(settings)
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: LinkProtocol(connection),
@@ -156,7 +154,7 @@ def connect_unix(
     check_options(options)
 
     async def open_connection() -> Connection[S]:
-        connection = Connection(router, **options, server_hostname=server_hostname)
+        connection = Connection(Settings(router, **options, server_hostname=server_hostname))
         protocol = LinkProtocol(connection)
         if ssl is None:
             await open_unix_transport(protocol, os.fspath(path))

@@ -9,19 +9,16 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, cast
 
 from typing_extensions import TypeVar
 
 from typed_amp.box import ANSWER, ERROR, ERROR_CODE, TIMEOUT, printable
 from typed_amp.command import make_command
 from typed_amp.errors import DecodeError, EncodeError, RemoteAmpError
-from typed_amp.limits import DEFAULT_LIMITS
 from typed_amp.link import Link
 from typed_amp.opening import ClosedAtEnd
-from typed_amp.options import DRAIN_TIMEOUT, KEEPALIVE
 from typed_amp.raw import encode_raw, raw_head
-from typed_amp.router import Router
 from typed_amp.signature import remote_error
 from typed_amp.transitions import StartTLS
 from typed_amp.waiting import Attached
@@ -30,14 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ssl import SSLContext
 
-    from typed_amp.admission import Verdict
     from typed_amp.box import Box
-    from typed_amp.budget import Budget
     from typed_amp.command import Command
     from typed_amp.counters import Counters
     from typed_amp.errors import ConnectionLostError
-    from typed_amp.limits import Limits
     from typed_amp.peer_credentials import PeerCredentials
+    from typed_amp.settings import Settings
     from typed_amp.signature import Signature
     from typed_amp.transitions import SwitchProtocol
 
@@ -48,9 +43,6 @@ Q = TypeVar("Q", bound=asyncio.BaseProtocol)
 R = TypeVar("R")
 S = TypeVar("S", default=None)
 
-_NO_ROUTER: Final[Router[Any]] = Router()
-"""Of connections that answer nothing."""
-
 
 class Connection(ClosedAtEnd, Generic[S]):
     """One end of an AMP connection. Both ends are alike: either may call, both may answer.
@@ -60,44 +52,10 @@ class Connection(ClosedAtEnd, Generic[S]):
     in. `async with` closes it at the end.
     """
 
-    __slots__ = ("__weakref__", "_calls", "_link")
+    __slots__ = ("__weakref__", "_link")
 
-    def __init__(
-        self,
-        router: Router[S] | None = None,
-        *,
-        limits: Limits | None = None,
-        drain_timeout: float = DRAIN_TIMEOUT,
-        call_timeout: float | None = None,
-        extensions: bool = True,
-        keepalive: float | None = KEEPALIVE,
-        budget: Budget | None = None,
-        is_server: bool = False,
-        server_hostname: str | None = None,
-        on_opened: Callable[[Connection[S]], Verdict] | None = None,
-        on_ended: Callable[[Connection[S]], None] | None = None,
-        peer: str | None = None,
-        exit_status: Callable[[], int | None] | None = None,
-    ) -> None:
-        router = router or _NO_ROUTER
-        router.begin_serving()
-        self._link: Link[S] = Link(
-            self,
-            router,
-            limits=limits or DEFAULT_LIMITS,
-            drain_timeout=drain_timeout,
-            call_timeout=call_timeout,
-            extensions=extensions,
-            keepalive=keepalive,
-            budget=budget,
-            is_server=is_server,
-            server_hostname=server_hostname,
-            on_opened=on_opened,
-            on_ended=on_ended,
-            peer=peer,
-            exit_status=exit_status,
-        )
-        self._calls = self._link.calls
+    def __init__(self, settings: Settings[S]) -> None:
+        self._link: Link[S] = Link(self, settings)
 
     async def call(self, command: Command[R], *, timeout: float | None = None) -> R:
         """Have the peer carry out a command, and give its answer.
@@ -130,13 +88,14 @@ class Connection(ClosedAtEnd, Generic[S]):
         signature = command.__amp_own_signature__ or command.__amp_signature__()
         if not signature.is_plain:
             return await self._call_special(signature, command, timeout)
+        calls = self._link.calls
         title = signature.title
         encode = signature.arguments.encode
-        seconds = self._calls.begin_call(title, timeout)
+        seconds = calls.begin_call(title, timeout)
         if not signature.requires_answer:
-            await self._calls.tell(title, signature.head, encode, command, seconds)
+            await calls.tell(title, signature.head, encode, command, seconds)
             return cast("R", None)
-        box = await self._calls.ask(title, signature.head, encode, command, seconds)
+        box = await calls.ask(title, signature.head, encode, command, seconds)
         if ERROR in box:
             raise self._error_from(signature, box, seconds)
         answer: R = signature.decode_answer(box)
@@ -160,8 +119,9 @@ class Connection(ClosedAtEnd, Generic[S]):
             except DecodeError as error:
                 return signature.undecodable(error)
 
-        seconds = self._calls.begin_call(signature.title, timeout)
-        result = await self._calls.in_turn(
+        calls = self._link.calls
+        seconds = calls.begin_call(signature.title, timeout)
+        result = await calls.in_turn(
             signature.title,
             signature.head,
             partial(self._link.descriptors.encode, signature.arguments.encode),
@@ -184,10 +144,11 @@ class Connection(ClosedAtEnd, Generic[S]):
         if (
             seconds is not None
             and box.get(ERROR_CODE) == TIMEOUT
-            and self._link.extensions.has_deadlines
+            and self._link.features.has_deadlines
             and type(error) is RemoteAmpError
         ):
-            return self._calls.timed_out(signature.title, seconds)  # the peer's clock was first
+            # The peer's clock was first.
+            return self._link.calls.timed_out(signature.title, seconds)
         return error
 
     async def call_remote(
@@ -237,11 +198,12 @@ class Connection(ClosedAtEnd, Generic[S]):
         if head == StartTLS.__amp_signature__().head:
             raise EncodeError("StartTLS changes what the connection speaks; call start_tls")
         title = printable(name.encode() if isinstance(name, str) else name)
-        seconds = self._calls.begin_call(title, timeout)
+        calls = self._link.calls
+        seconds = calls.begin_call(title, timeout)
         if not requires_answer:
-            await self._calls.tell(title, head, encode_raw, box, seconds)
+            await calls.tell(title, head, encode_raw, box, seconds)
             return {}
-        answer = await self._calls.ask(title, head, encode_raw, box, seconds)
+        answer = await calls.ask(title, head, encode_raw, box, seconds)
         if ERROR in answer:
             raise remote_error(answer)
         del answer[ANSWER]
@@ -352,7 +314,7 @@ class Connection(ClosedAtEnd, Generic[S]):
         only stops the waiting. The `__cause__` of the error is what ended the connection, if
         anything did but `close`.
         """
-        await self._calls.ended.wait()
+        await self._link.calls.ended.wait()
         return self._link.lost()
 
     @property
@@ -361,7 +323,7 @@ class Connection(ClosedAtEnd, Generic[S]):
 
         False while `close` lets responders finish.
         """
-        return self._calls.is_ended
+        return self._link.calls.is_ended
 
     @property
     def counters(self) -> Counters:

@@ -10,7 +10,7 @@ thing with a transport in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from typed_amp.box import (
     ANSWER,
@@ -43,6 +43,12 @@ _SHOWN_BYTES: Final = 200
 """How much of a command's name is shown."""
 
 
+_NONE: Final[dict[bytes, Any]] = {}
+"""The asks where none is pending: a dict that was emptied would keep the memory of what was in it.
+
+Nothing is put into this one."""
+
+
 class Asked:
     """The peer asks for something.
 
@@ -52,6 +58,7 @@ class Asked:
         box: the whole box, for the arguments in it.
         is_answered: whether the dialogue has given out its answer.
         is_begun: for the owner of the dialogue: whether a responder runs for it.
+        is_doomed: likewise: whether that is to be cancelled as soon as its first step is over.
         attachments: likewise: what came with it, and must be closed if no responder runs.
         deadline: likewise: until when somebody waits for the answer.
         verdict: likewise: with which code it is refused when its responder is cancelled.
@@ -63,6 +70,7 @@ class Asked:
         "deadline",
         "is_answered",
         "is_begun",
+        "is_doomed",
         "name",
         "tag",
         "verdict",
@@ -74,6 +82,7 @@ class Asked:
         self.box: Box = box
         self.is_answered: bool = False
         self.is_begun: bool = False
+        self.is_doomed: bool = False
         self.attachments: Sequence[int] = ()
         self.deadline: float | None = None
         self.verdict: bytes | None = None
@@ -97,6 +106,18 @@ class Answered(NamedTuple, Generic[W]):
     box: Box
 
 
+class _Mishaps:
+    """What went wrong in a dialogue, in numbers; see there."""
+
+    __slots__ = ("errors_given", "errors_received", "late", "strays")
+
+    def __init__(self) -> None:
+        self.late: int = 0
+        self.strays: int = 0
+        self.errors_received: dict[str, int] = {}
+        self.errors_given: dict[str, int] = {}
+
+
 class Dialogue(Generic[W]):
     """One connection's asks and answers, ours and the peer's.
 
@@ -104,9 +125,6 @@ class Dialogue(Generic[W]):
     one. A `W` is whatever the owner of the dialogue lets wait for an answer.
 
     Attributes:
-        late: how many answers came to asks that were given up.
-        strays: how many answers came to asks that were never made, or were answered before. They
-            are counted and ignored, where Twisted drops the connection.
         unanswered: how many of the peer's asks await an answer now.
     """
 
@@ -114,35 +132,49 @@ class Dialogue(Generic[W]):
         "_abandoned",
         "_asides",
         "_asks_made",
-        "_errors_given",
-        "_errors_received",
+        "_mishaps",
         "_pending",
-        "late",
-        "strays",
         "unanswered",
     )
 
     def __init__(self) -> None:
-        self.late: int = 0
-        self.strays: int = 0
         self.unanswered: int = 0
-        self._errors_received: dict[str, int] | None = None
-        self._errors_given: dict[str, int] | None = None
+        self._mishaps: _Mishaps | None = None
+        """What went wrong, once anything did."""
         self._asks_made = 0
         self._abandoned = 0
-        self._pending: dict[bytes, W] = {}
+        self._pending: dict[bytes, W] = _NONE
+        """Our asks that await an answer, and who waits for it."""
         self._asides: set[bytes] | None = None
         """The tags of what is asked aside, if anything is."""
 
     @property
+    def late(self) -> int:
+        """How many answers came to asks that were given up."""
+        return self._mishaps.late if self._mishaps is not None else 0
+
+    @property
+    def strays(self) -> int:
+        """How many answers came to asks that were never made, or were answered before.
+
+        They are counted and ignored, where Twisted drops the connection.
+        """
+        return self._mishaps.strays if self._mishaps is not None else 0
+
+    @property
     def errors_received(self) -> dict[str, int]:
         """How many of our asks were answered with an error, by its code."""
-        return self._errors_received or {}
+        return self._mishaps.errors_received if self._mishaps is not None else {}
 
     @property
     def errors_given(self) -> dict[str, int]:
         """How many of the peer's were."""
-        return self._errors_given or {}
+        return self._mishaps.errors_given if self._mishaps is not None else {}
+
+    def _more_mishaps(self) -> _Mishaps:
+        if self._mishaps is None:
+            self._mishaps = _Mishaps()
+        return self._mishaps
 
     @property
     def pending(self) -> int:
@@ -162,6 +194,8 @@ class Dialogue(Generic[W]):
             waiter: comes back in `Answered`, or from `end`.
             is_aside: whether nothing depends on the answer, so that it isn't `expected`.
         """
+        if not self._pending:
+            self._pending = {}
         self._pending[tag] = waiter
         if is_aside:
             if self._asides is None:
@@ -184,6 +218,8 @@ class Dialogue(Generic[W]):
             Whether it was waited for, by a peer that may know of it.
         """
         is_given_up = self._pending.pop(tag, None) is not None and is_sent
+        if not self._pending:
+            self._pending = _NONE
         self._abandoned += is_given_up
         return is_given_up
 
@@ -198,9 +234,8 @@ class Dialogue(Generic[W]):
         elif ERROR in box:
             tag = box[ERROR]
             if tag in self._pending and not (self._asides and tag in self._asides):
-                if self._errors_received is None:
-                    self._errors_received = {}
-                count_code(self._errors_received, printable(box.get(ERROR_CODE, b"")[:100]))
+                code = printable(box.get(ERROR_CODE, b"")[:100])
+                count_code(self._more_mishaps().errors_received, code)
         elif COMMAND in box:
             asked = Asked(box[COMMAND], box.get(ASK), box)
             if asked.tag is not None:
@@ -208,17 +243,21 @@ class Dialogue(Generic[W]):
             return asked
         else:
             raise ProtocolViolationError("a box with none of _command, _answer and _error")
-        if tag in self._pending:
+        pending = self._pending
+        if tag in pending:
             if self._asides:
                 self._asides.discard(tag)
                 if not self._asides:
                     self._asides = None
-            return Answered(self._pending.pop(tag), box)
+            waiter = pending.pop(tag)
+            if not pending:
+                self._pending = _NONE
+            return Answered(waiter, box)
         if self._abandoned:
             self._abandoned -= 1
-            self.late += 1
+            self._more_mishaps().late += 1
         else:
-            self.strays += 1
+            self._more_mishaps().strays += 1
         return None
 
     def answer_head(self, asked: Asked) -> bytes:
@@ -257,9 +296,7 @@ class Dialogue(Generic[W]):
         Returns:
             The box to write; None if nothing may be written.
         """
-        if self._errors_given is None:
-            self._errors_given = {}
-        count_code(self._errors_given, printable(code[:100]))
+        count_code(self._more_mishaps().errors_given, printable(code[:100]))
         if not self.answered(asked):
             return None
         assert asked.tag is not None
@@ -274,3 +311,4 @@ class Dialogue(Generic[W]):
         self._asides = None
         while self._pending:
             yield self._pending.popitem()[1]
+        self._pending = _NONE

@@ -30,89 +30,80 @@ if TYPE_CHECKING:
     from typed_amp.link import Link
     from typed_amp.waiting import Waiter
 
-__all__ = ["Extensions"]
+__all__ = ["NO_FEATURES", "Extensions", "Features", "carry_out"]
 
 _CLOSING_TIMEOUT: Final = 5.0
 """How many seconds a peer has to say that it knows of the closing."""
 
 
+class Features:
+    """Which extensions a peer has: what it wants to know.
+
+    Args:
+        names: what it says that it understands.
+    """
+
+    __slots__ = ("has_cancel", "has_closing", "has_deadlines", "has_details")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.has_cancel: bool = "cancel" in names
+        """Whether the peer wants to know of calls that this side gave up."""
+        self.has_closing: bool = "closing" in names
+        """Whether the peer wants to know that this side is closing."""
+        self.has_deadlines: bool = "deadline" in names
+        """Whether the peer wants to know how long this side waits."""
+        self.has_details: bool = "details" in names
+        """Whether the peer wants to know more of arguments that this side refused."""
+
+
+NO_FEATURES: Final = Features(())
+"""Those of plain AMP."""
+
+_ALL_FEATURES: Final = Features(FEATURES)
+"""Those that this version has: most peers that have any have all of them, and share this."""
+
+
+def _features_of(names: Iterable[str]) -> Features:
+    known = set(names)
+    return _ALL_FEATURES if known.issuperset(FEATURES) else Features(known)
+
+
+def carry_out(link: Link[Any], command: Command[Any]) -> Any:
+    """Do what a built-in command of the peer's says, and give its answer."""
+    if isinstance(command, Capabilities):
+        link.features = _features_of(command.features)
+        return CapabilitiesAnswer(features=list(FEATURES))
+    if isinstance(command, Cancel):
+        link.responses.cancel_ask(command.ask)
+    elif isinstance(command, Closing):
+        link.calls.refused()
+    return None
+
+
 class Extensions:
-    """The extensions on one connection.
+    """What this side asks the peer and tells it.
 
     Args:
         link: the inside of the connection.
-        is_enabled: whether this side has any.
-        asks: whether this side is the one that asks for the peer's, since it has connected.
     """
 
-    __slots__ = (
-        "_announcement",
-        "_asks",
-        "_link",
-        "_question",
-        "has_cancel",
-        "has_closing",
-        "has_deadlines",
-        "has_details",
-        "is_enabled",
-        "is_question_due",
-    )
+    __slots__ = ("_announcement", "_link", "_question", "is_question_due")
 
-    def __init__(self, link: Link[Any], *, is_enabled: bool, asks: bool) -> None:
+    def __init__(self, link: Link[Any]) -> None:
         self._link = link
-        self.is_enabled: bool = is_enabled
-        """Whether this side has any."""
-        self.has_cancel: bool = False
-        """Whether the peer wants to know of calls that this side gave up."""
-        self.has_closing: bool = False
-        """Whether the peer wants to know that this side is closing."""
-        self.has_deadlines: bool = False
-        """Whether the peer wants to know how long this side waits."""
-        self.has_details: bool = False
-        """Whether the peer wants to know more of arguments that this side refused."""
         self.is_question_due: bool = False
         """Whether the peer is to be asked for its own with the next call."""
-        self._asks = asks
         self._question: Waiter | None = None
         self._announcement: Waiter | None = None
 
-    # -- What the peer says --------------------------------------------------------------------
-
-    def carry_out(self, command: Command[Any]) -> Any:
-        """Do what a built-in command says, and give its answer."""
-        if isinstance(command, Capabilities):
-            self._know(command.features)
-            return CapabilitiesAnswer(features=list(FEATURES))
-        if isinstance(command, Cancel):
-            self._link.responses.cancel_ask(command.ask)
-        elif isinstance(command, Closing):
-            self._link.calls.refused()
-        return None
-
-    def _know(self, features: Iterable[str]) -> None:
-        known = set(features)
-        self.has_cancel = "cancel" in known
-        self.has_closing = "closing" in known
-        self.has_deadlines = "deadline" in known
-        self.has_details = "details" in known
-
-    # -- What this side says -------------------------------------------------------------------
-
     def begin(self) -> None:
-        """AMP begins: ask which extensions the peer has, if this side has connected."""
-        if not (self._asks and self.is_enabled):
-            return
+        """AMP begins on a connection that this side has made: ask which extensions the peer has."""
         if self._link.is_encrypted:
             # A server that refuses this side's certificate says so after the handshake, and who
             # writes before he has read that learns of a broken pipe instead.
             self.is_question_due = True
         else:
             self.ask()
-
-    def begin_again(self) -> None:
-        """Know nothing of the peer any more: what it said in the clear, anybody may have said."""
-        self._know(())
-        self.begin()
 
     def ask(self) -> None:
         """Ask which extensions the peer has."""
@@ -129,12 +120,12 @@ class Extensions:
         if isinstance(box, dict) and ERROR not in box:
             with contextlib.suppress(DecodeError):  # something else of that name: no typed_amp
                 answer: CapabilitiesAnswer = Capabilities.__amp_signature__().decode_answer(box)
-                self._know(answer.features)
+                self._link.features = _features_of(answer.features)
 
     def announce_closing(self) -> None:
         """Have the peer ask nothing more, and say so behind the last thing that it has asked."""
         link = self._link
-        if not self.has_closing or link.is_violated or (self._asks and not link.is_asked):
+        if link.is_violated or not (link.settings.is_server or link.is_asked):
             return
         self._announcement = link.calls.ask_aside(Closing())
         self._announcement.add_done_callback(self._acknowledged)

@@ -64,8 +64,8 @@ class Handover:
 
     def __init__(self, link: Link[Any]) -> None:
         self._link = link
-        self._is_server = link.is_server
-        self._server_hostname = link.server_hostname
+        self._is_server = link.settings.is_server
+        self._server_hostname = link.settings.server_hostname
         self._tag: bytes | None = None
         """Of the ask behind which this side writes nothing more."""
         self._is_starting_tls = False
@@ -79,7 +79,7 @@ class Handover:
     @property
     def until(self) -> Callable[[Box], bool] | None:
         """What the reader is to ask of each box, if one may come that it has to stop behind."""
-        if self._tag is None and not self._link.router.has_transitions:
+        if self._tag is None and not self._link.settings.router.has_transitions:
             return None
         return self._is_last
 
@@ -92,7 +92,7 @@ class Handover:
         return COMMAND in box and ASK in box and self._transition_of(box[COMMAND]) is not None
 
     def _transition_of(self, name: bytes) -> type | None:
-        responder = self._link.router.find(name)
+        responder = self._link.settings.router.find(name)
         return None if responder is None else responder.signature.transition
 
     # -- The side that is asked ----------------------------------------------------------------
@@ -289,7 +289,7 @@ class Handover:
         transport = link.transport
         try:
             # What takes this side's place at the transport can't know that it is full.
-            async with asyncio.timeout(link.limits.handshake_timeout):
+            async with asyncio.timeout(link.settings.limits.handshake_timeout):
                 if link.writer.is_full:
                     await link.writer.room()
             if link.is_shut:
@@ -300,7 +300,7 @@ class Handover:
                 context,
                 is_server=self._is_server,
                 server_hostname=server_hostname,
-                handshake_timeout=link.limits.handshake_timeout,
+                handshake_timeout=link.settings.limits.handshake_timeout,
                 received=link.reader.take_rest(),
             )
         except BaseException as error:

@@ -38,7 +38,7 @@ async def greet(link: Link[Any]) -> None:
     link.has_begun = True
     AMBIENT_DEADLINE.set(None)  # as in `await_verdict`
     try:
-        for hook in link.router.connect_hooks():
+        for hook in link.settings.router.connect_hooks():
             await hook(link.connection)
     except BaseException as error:
         if not link.is_shut:
@@ -80,7 +80,7 @@ async def finish(link: Link[Any]) -> None:
 
 async def _part(link: Link[Any]) -> None:
     AMBIENT_DEADLINE.set(None)  # as in `await_verdict`
-    for hook in link.router.disconnect_hooks():
+    for hook in link.settings.router.disconnect_hooks():
         try:
             await hook(link.connection)
         except Exception as error:

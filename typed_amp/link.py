@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import math
 from logging import ERROR, WARNING
 from typing import TYPE_CHECKING, Any, Final, Generic
 
@@ -23,7 +22,7 @@ from typed_amp.counters import Counters
 from typed_amp.descriptor_exchange import DescriptorExchange
 from typed_amp.dialogue import Answered, Asked, Dialogue
 from typed_amp.errors import ConnectionLostError, ProcessEndedError, ProtocolViolationError
-from typed_amp.extensions import Extensions
+from typed_amp.extensions import NO_FEATURES, Extensions, Features
 from typed_amp.handover import Handover
 from typed_amp.lifetime import await_verdict, finish, greet
 from typed_amp.log import log
@@ -35,12 +34,9 @@ from typed_amp.writer import BoxWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typed_amp.admission import Verdict
     from typed_amp.box import Box
-    from typed_amp.budget import Budget
     from typed_amp.connection import Connection
-    from typed_amp.limits import Limits
-    from typed_amp.router import Router
+    from typed_amp.settings import Settings
     from typed_amp.waiting import Waiter
 
 __all__ = ["Link"]
@@ -73,29 +69,14 @@ class Link(Generic[S]):
 
     Args:
         connection: the connection, as users know it.
-        router: answers what the peer asks.
-        limits: how much the peer can make this side hold.
-        drain_timeout: seconds that responders may go on when it is closed.
-        call_timeout: seconds of calls that are given none.
-        extensions: whether there is more than plain AMP, with peers that know of it.
-        keepalive: seconds of silence after which the peer is asked whether it is there.
-        budget: how many responders may run, on this connection and others.
-        is_server: whether this side was connected to.
-        server_hostname: the name that was connected to, if any.
-        on_opened: called when there is a transport, before hooks and state; says whether to admit
-            the peer, now or later.
-        on_ended: called when all is over.
-        peer: what messages call the peer; if left out, its address.
-        exit_status: gives the exit status of the peer's process, where that is known.
+        settings: what holds for it, and maybe for others.
     """
 
     __slots__ = (
         "_descriptors",
-        "_drain_deadline",
-        "_drain_timeout",
-        "_drain_timer",
+        "_drain",
         "_early",
-        "_exit_status",
+        "_extensions",
         "_finished",
         "_handover",
         "_has_switched",
@@ -104,14 +85,11 @@ class Link(Generic[S]):
         "_is_reading_on",
         "_is_resting",
         "_number",
-        "_on_ended",
-        "_on_opened",
-        "_peer",
         "_timers",
         "calls",
         "connection",
         "dialogue",
-        "extensions",
+        "features",
         "finishing",
         "greeting",
         "has_begun",
@@ -121,62 +99,39 @@ class Link(Generic[S]):
         "is_finished",
         "is_reading",
         "is_refused",
-        "is_server",
         "is_shut",
         "is_turned_away",
         "is_violated",
-        "limits",
         "loop",
         "lost_cause",
         "peer_credentials",
         "reader",
         "remote_address",
         "responses",
-        "router",
-        "server_hostname",
+        "settings",
         "state",
         "transport",
         "watchdog",
         "writer",
     )
 
-    def __init__(
-        self,
-        connection: Connection[S],
-        router: Router[S],
-        *,
-        limits: Limits,
-        drain_timeout: float,
-        call_timeout: float | None,
-        extensions: bool,
-        keepalive: float | None,
-        budget: Budget | None,
-        is_server: bool,
-        server_hostname: str | None,
-        on_opened: Callable[[Connection[S]], Verdict] | None,
-        on_ended: Callable[[Connection[S]], None] | None,
-        peer: str | None,
-        exit_status: Callable[[], int | None] | None,
-    ) -> None:
+    def __init__(self, connection: Connection[S], settings: Settings[S]) -> None:
         self.connection: Connection[S] = connection
-        self.router: Router[S] = router
-        self.limits: Limits = limits
+        self.settings: Settings[S] = settings
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.state: S
         self.transport: asyncio.Transport
         self.remote_address: tuple[str, int] | str | None = None
         self.peer_credentials: PeerCredentials | None = None
-        self.reader: BoxReader = BoxReader(limits)
+        self.reader: BoxReader = BoxReader(settings.limits)
         self.writer: BoxWriter
         self.dialogue: Dialogue[Waiter] = Dialogue()
-        self.extensions: Extensions = Extensions(self, is_enabled=extensions, asks=not is_server)
-        self.calls: Calls = Calls(self, call_timeout)
-        self.responses: Responses[S] = Responses(self, budget)
-        self.watchdog: Watchdog = Watchdog(self, limits, keepalive)
-        self.is_server: bool = is_server
-        """Whether this side was connected to."""
-        self.server_hostname: str | None = server_hostname
-        """The name that was connected to, if any."""
+        self.features: Features = NO_FEATURES
+        """Which extensions the peer has, as far as is known."""
+        self._extensions: Extensions | None = None
+        self.calls: Calls = Calls(self)
+        self.responses: Responses[S] = Responses(self)
+        self.watchdog: Watchdog = Watchdog(self)
         self.is_admitted: bool = False
         """Whether the peer was let in; nothing is read before."""
         self.is_refused: bool = False
@@ -205,26 +160,21 @@ class Link(Generic[S]):
         self._descriptors: DescriptorExchange | None = None
         self._handover: Handover | None = None
         self._number = next(_numbers)
-        self._peer = peer
-        self._exit_status = exit_status
-        self._drain_timeout = drain_timeout
-        self._on_opened = on_opened
-        self._on_ended = on_ended
         self._is_opened = False
         self._is_reading_on = False
         self._is_resting = False
         self._early = b""
         self._is_at_end = False
         self._has_switched = False
-        self._drain_timer: asyncio.TimerHandle | None = None
-        self._drain_deadline = math.inf
+        self._drain: tuple[float, asyncio.TimerHandle] | None = None
+        """Until when responders may go on, and the timer for it."""
         self._timers: list[asyncio.TimerHandle] | None = None
 
     @property
     def descriptors(self) -> DescriptorExchange:
         """Sends and receives those in boxes."""
         if self._descriptors is None:
-            limit = self.limits.max_unclaimed_descriptors
+            limit = self.settings.limits.max_unclaimed_descriptors
             self._descriptors = DescriptorExchange(self.connection, limit)
             self._descriptors.begin(self.transport, self.writer.flush)
         return self._descriptors
@@ -236,6 +186,13 @@ class Link(Generic[S]):
             self._handover = Handover(self)
         return self._handover
 
+    @property
+    def extensions(self) -> Extensions:
+        """Asks the peer and tells it what is beyond AMP."""
+        if self._extensions is None:
+            self._extensions = Extensions(self)
+        return self._extensions
+
     # -- What the transport tells ------------------------------------------------------------
 
     def opened(self, transport: asyncio.Transport) -> None:
@@ -243,13 +200,10 @@ class Link(Generic[S]):
         self.transport = transport
         self.remote_address = address_of(transport.get_extra_info("peername"))
         self.peer_credentials = credentials_of(transport.get_extra_info("socket"))
-        self.writer = BoxWriter(
-            transport, self.loop, self.limits.max_unwritten_bytes, self.limits.max_box_bytes
-        )
+        self.writer = BoxWriter(transport, self.loop, self.settings.limits)
         self._is_opened = True
-        self.calls.begin(self.writer)
-        self.responses.begin(self.writer)
-        verdict = self._on_opened is None or self._on_opened(self.connection)
+        on_opened = self.settings.on_opened
+        verdict = on_opened is None or on_opened(self.connection)
         if not isinstance(verdict, bool):
             self.is_reading = False
             transport.pause_reading()
@@ -279,19 +233,24 @@ class Link(Generic[S]):
 
     def _begin(self) -> None:
         try:
-            self.state = self.router.new_state()
+            self.state = self.settings.router.new_state()
         except Exception as error:
             log(ERROR, "state_failed", self.connection, "the router's state= failed", error=error)
             self.lost_cause = error
             self._shut()
             return
-        self.extensions.begin()
+        self._find_out()
         self.watchdog.begin()
-        if not self.router.connect_hooks():
+        if not self.settings.router.connect_hooks():
             self.has_begun = True
         else:
             self.responses.hold()
             self.greeting = self.loop.create_task(greet(self))
+
+    def _find_out(self) -> None:
+        """Ask which extensions the peer has, if this side has connected."""
+        if self.settings.has_extensions and not self.settings.is_server:
+            self.extensions.begin()
 
     def received(self, data: bytes | memoryview) -> None:
         """The peer's next bytes are here, until this returns."""
@@ -340,7 +299,7 @@ class Link(Generic[S]):
     @property
     def _until(self) -> Callable[[Box], bool] | None:
         """What the reader is to ask of each box, if one may come that it has to stop behind."""
-        if self._handover is None and not self.router.has_transitions:
+        if self._handover is None and not self.settings.router.has_transitions:
             return None
         return self.handover.until
 
@@ -378,7 +337,7 @@ class Link(Generic[S]):
             timer.cancel()
         self.responses.close()
         self.responses.cancel(unheard_only=True)
-        self._stop_in(self._drain_timeout)
+        self._stop_in(self.settings.drain_timeout)
         self.finishing = self.loop.create_task(finish(self))
 
     def given_up(self) -> None:
@@ -396,8 +355,8 @@ class Link(Generic[S]):
         if drain_timeout is None:
             if self.is_draining:
                 return
-            drain_timeout = self._drain_timeout
-        if not self.is_draining and drain_timeout > 0:
+            drain_timeout = self.settings.drain_timeout
+        if self.features.has_closing and not self.is_draining and drain_timeout > 0:
             self.extensions.announce_closing()
         self.is_draining = True
         self.responses.close()
@@ -427,7 +386,12 @@ class Link(Generic[S]):
     @property
     def _is_busy(self) -> bool:
         """Whether something goes on that closing waits for."""
-        return bool(self.responses.running or self.extensions.is_announcing or self._is_changing)
+        return bool(self.responses.running or self._is_announcing or self._is_changing)
+
+    @property
+    def _is_announcing(self) -> bool:
+        """Whether the peer has yet to say that it knows of the closing."""
+        return self._extensions is not None and self._extensions.is_announcing
 
     @property
     def _is_changing(self) -> bool:
@@ -438,18 +402,21 @@ class Link(Generic[S]):
         """Bound the time of what still goes on, unless it has less already."""
         if not self._is_busy:
             return
-        deadline = self.loop.time() + seconds
         if seconds <= 0:
             self._stop()
-        elif deadline < self._drain_deadline:
-            self._drain_deadline = deadline
-            if self._drain_timer is not None:
-                self._drain_timer.cancel()
-            self._drain_timer = self.loop.call_later(seconds, self._stop)
+            return
+        deadline = self.loop.time() + seconds
+        if self._drain is not None:
+            earlier, timer = self._drain
+            if earlier <= deadline:
+                return
+            timer.cancel()
+        self._drain = deadline, self.loop.call_at(deadline, self._stop)
 
     def _stop(self) -> None:
         self.responses.cancel()
-        self.extensions.forget_announcement()
+        if self._extensions is not None:
+            self._extensions.forget_announcement()
         if self._is_changing:
             self._shut()
         self.check_drained()
@@ -494,14 +461,15 @@ class Link(Generic[S]):
 
     def has_finished(self) -> None:
         """All is over."""
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
+        if self._drain is not None:
+            self._drain[1].cancel()
         self.responses.end()
         self.is_finished = True
         if self._finished is not None:
             self._finished.set()
-        if self._on_ended is not None:
-            self._on_ended(self.connection)
+        on_ended = self.settings.on_ended
+        if on_ended is not None:
+            on_ended(self.connection)
 
     @property
     def finished(self) -> asyncio.Event:
@@ -528,7 +496,7 @@ class Link(Generic[S]):
             should_read = True
         else:
             should_read = not (is_choked or self.responses.is_full) and (
-                self.responses.held_bytes <= self.limits.max_held_bytes
+                self.responses.held_bytes <= self.settings.limits.max_held_bytes
             )
         if should_read and (self.reader.has_more or self._is_resting):
             should_read = False
@@ -550,8 +518,8 @@ class Link(Generic[S]):
 
     def asks(self) -> None:
         """Something was asked, and the answer is waited for."""
-        if self.extensions.is_question_due:
-            self.extensions.ask()
+        if self._extensions is not None and self._extensions.is_question_due:
+            self._extensions.ask()
         if self.responses.is_behind:
             self.responses.check_held()
         if not (self.is_reading or self._is_reading_on):
@@ -575,7 +543,9 @@ class Link(Generic[S]):
             self._descriptors.begin(transport, self.writer.flush)
         self.reader.resume()
         self.is_reading = True
-        self.extensions.begin_again()
+        # What the peer said in the clear, anybody may have said.
+        self.features = NO_FEATURES
+        self._find_out()
         self.writer.unlock(transport)
         self.received(b"")  # what came with the last piece of the handshake
         self._release()
@@ -617,7 +587,7 @@ class Link(Generic[S]):
     @property
     def peer(self) -> str:
         """What messages call the peer."""
-        return self._peer or shown(self.remote_address)
+        return self.settings.peer or shown(self.remote_address)
 
     @property
     def is_encrypted(self) -> bool:
@@ -649,7 +619,8 @@ class Link(Generic[S]):
         if isinstance(self.lost_cause, ProcessEndedError):  # it says itself who has ended
             told = str(self.lost_cause)
         error = ConnectionLostError(told if what is None else f"{what}: {told}")
-        error.exit_status = None if self._exit_status is None else self._exit_status()
+        exit_status = self.settings.exit_status
+        error.exit_status = None if exit_status is None else exit_status()
         error.__cause__ = self.lost_cause
         return error
 

@@ -20,6 +20,7 @@ from typed_amp.opening import Opening
 from typed_amp.options import check_options
 from typed_amp.pipe_transport import join_pipes
 from typed_amp.protocol import LinkProtocol
+from typed_amp.settings import Settings
 
 if TYPE_CHECKING:
     import os
@@ -54,10 +55,12 @@ class ProcessConnection(Connection[S]):
         **options: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__(
-            router,
-            peer=f"{child.title} (process {child.process_id})",
-            exit_status=lambda: child.exit_status,
-            **options,
+            Settings(
+                router,
+                peer=f"{child.title} (process {child.process_id})",
+                exit_status=lambda: child.exit_status,
+                **options,
+            )
         )
         self._child = child
 

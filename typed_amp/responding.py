@@ -29,7 +29,7 @@ async def _respond(
         AMBIENT_DEADLINE.set(asked.deadline)
     try:
         if responder.takes_connection:
-            answer = await responder.function(command, responses.connection)
+            answer = await responder.function(command, responses.link.connection)
         else:
             answer = await responder.function(command)
         if not responder.signature.is_plain:
@@ -57,10 +57,11 @@ if sys.version_info >= (3, 12):
         responses: Responses[Any], responder: Responder, command: Any, asked: Asked
     ) -> asyncio.Task[None]:
         """Start a responder. It may be done when this returns, or have been cancelled."""
-        # A responder that never has to wait is done without a turn of the event loop.
+        # A responder that never has to wait is done without a turn of the event loop. Without
+        # being told the loop, Python doesn't find it here.
         return asyncio.Task(
             _respond(responses, responder, command, asked),
-            loop=responses.loop,
+            loop=responses.link.loop,
             name=responder.signature.title,
             eager_start=True,
         )
@@ -72,6 +73,5 @@ else:
         """Start a responder."""
         return asyncio.Task(
             _respond(responses, responder, command, asked),
-            loop=responses.loop,
             name=responder.signature.title,
         )

@@ -33,18 +33,16 @@ from typed_amp.deadlines import decode_deadline
 from typed_amp.descriptors import close_descriptors
 from typed_amp.details import ERROR_DETAILS, encode_details
 from typed_amp.errors import DecodeError, NotAllowedError
+from typed_amp.extensions import carry_out
 from typed_amp.log import LOGGER, log
 from typed_amp.responding import start
 
 if TYPE_CHECKING:
-    from typed_amp.budget import Budget
-    from typed_amp.connection import Connection
     from typed_amp.dialogue import Asked
     from typed_amp.handover import Handover
     from typed_amp.link import Link
     from typed_amp.router import Responder
     from typed_amp.signature import Signature
-    from typed_amp.writer import BoxWriter
 
 __all__ = ["ASKS_PER_TURN", "Responses"]
 
@@ -61,55 +59,46 @@ _CANCELLED_PER_TURN: Final = 16
 """Likewise of responders that are cancelled: each then runs its `finally`."""
 
 
+_NONE: Final[dict[Asked, asyncio.Task[None] | None]] = {}
+"""The responders where none runs: a dict that was emptied would keep the memory of what was in it.
+
+Nothing is put into this one."""
+
+
 class Responses(Generic[S]):
     """Runs the responders of one connection, each as a task of its own.
 
     Args:
         link: the inside of the connection.
-        budget: shared by all connections of a server; None where there is none.
     """
 
     __slots__ = (
         "_alarms",
-        "_budget",
         "_by_tag",
-        "_dialogue",
-        "_doomed",
-        "_has_declined_untold",
         "_held",
         "_held_bytes",
         "_is_cancelling",
         "_is_going_on",
         "_is_holding",
-        "_link",
         "_max_requests",
-        "_router",
         "_tasks",
+        "_told",
         "_unbegun",
-        "_warned",
-        "_writer",
-        "connection",
-        "loop",
+        "link",
         "refusal",
         "taken",
     )
 
-    def __init__(self, link: Link[S], budget: Budget | None) -> None:
-        self._link = link
-        self.connection: Connection[S] = link.connection
-        self.loop: asyncio.AbstractEventLoop = link.loop
-        self._router = link.router
-        self._dialogue = link.dialogue
-        self._max_requests = link.limits.max_requests
-        self._budget = budget
-        self._tasks: dict[Asked, asyncio.Task[None] | None] = {}
+    def __init__(self, link: Link[S]) -> None:
+        self.link: Link[S] = link
+        """The inside of the connection."""
+        self._max_requests = link.settings.limits.max_requests
+        self._tasks: dict[Asked, asyncio.Task[None] | None] = _NONE
         """The responders that run; None instead of a task that has not been made yet."""
         self._unbegun: list[Asked] | None = None
         """Those whose tasks may not have had their first step."""
         self._alarms: Alarms[Asked] | None = None
         """Of responders whose callers don't wait for ever, once there are any."""
-        self._doomed: set[Asked] | None = None
-        """Those to be cancelled as soon as their first step is over."""
         self._by_tag: dict[bytes, Asked] | None = None
         """Those that wait or run, once the peer has given up one of them."""
         self._held: deque[Asked] | None = None
@@ -120,16 +109,10 @@ class Responses(Generic[S]):
         self.taken: int = 0
         """How many commands came, built-in ones left out."""
         self._is_cancelling = False
-        self._warned: set[str] | None = None
-        self._has_declined_untold = False
-        """Whether an ask was refused whose caller wants no answer."""
-        self._writer: BoxWriter
+        self._told: set[str] | None = None
+        """What the log was told, if it was told anything that is said but once."""
         self.refusal: tuple[bytes, str] | None = None
         """With which code and why what is asked from now on is refused, if it is."""
-
-    def begin(self, writer: BoxWriter) -> None:
-        """There is a transport to write to."""
-        self._writer = writer
 
     @property
     def running(self) -> int:
@@ -154,7 +137,7 @@ class Responses(Generic[S]):
     @property
     def is_full_or_behind(self) -> bool:
         """Whether what is asked now would have to wait, for whatever reason."""
-        return self.is_behind or self.is_full
+        return bool(self._held) or len(self._tasks) >= self._max_requests
 
     def hold(self) -> None:
         """Let asks wait from now on, until `release`."""
@@ -185,12 +168,12 @@ class Responses(Generic[S]):
     def _go_on_soon(self) -> None:
         if not self._is_going_on:
             self._is_going_on = True
-            self.loop.call_soon(self._go_on)
+            self.link.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._is_going_on = False
         self._take_held()
-        self._link.regulate_reading()
+        self.link.regulate_reading()
 
     def check_held(self) -> None:
         """Take up what waits if what it waits for waits for it.
@@ -207,9 +190,10 @@ class Responses(Generic[S]):
             self._take_built_in(asked)
             return
         self.taken += 1
-        if self._link.extensions.has_deadlines and DEADLINE in asked.box:
+        link = self.link
+        if link.features.has_deadlines and DEADLINE in asked.box:
             seconds = decode_deadline(asked.box[DEADLINE])
-            asked.deadline = None if seconds is None else self.loop.time() + seconds
+            asked.deadline = None if seconds is None else link.loop.time() + seconds
         if (
             self._is_holding or self._held or len(self._tasks) >= self._max_requests
         ) and not self.handover.goes_first(asked):
@@ -219,7 +203,8 @@ class Responses(Generic[S]):
 
     def _hold(self, asked: Asked) -> None:
         size = _size(asked)
-        if self._dialogue.expected and self._held_bytes + size > self._link.limits.max_held_bytes:
+        limit = self.link.settings.limits.max_held_bytes
+        if self.link.dialogue.expected and self._held_bytes + size > limit:
             # What this side waits for comes behind it, so it can't be left unread.
             self._busy(asked, "max_held_bytes", "too much waits to be carried out")
             return
@@ -231,28 +216,33 @@ class Responses(Generic[S]):
         self.check_held()
 
     def _busy(self, asked: Asked, limit: str, reason: str) -> None:
-        if self._warned is None:
-            self._warned = set()
-        if limit not in self._warned:
-            self._warned.add(limit)
+        if self._is_untold(limit):
             told = "commands are refused with BUSY: %s"
-            log(logging.WARNING, "busy", self.connection, told, limit, limit=limit)
+            log(logging.WARNING, "busy", self.link.connection, told, limit, limit=limit)
         self._refuse(asked, BUSY, f"{reason}; it was not carried out, try again later")
 
+    def _is_untold(self, what: str) -> bool:
+        """Say whether something is yet to be logged, which is logged once: now."""
+        if self._told is None:
+            self._told = set()
+        is_untold = what not in self._told
+        self._told.add(what)
+        return is_untold
+
     def _take_built_in(self, asked: Asked) -> None:
-        if not self._link.extensions.is_enabled:
+        if not self.link.settings.has_extensions:
             # No fallback is to pass on what is said about this connection.
             self._decline_unhandled(asked)
             return
         signature = BUILT_IN[asked.name]
         try:
-            answer = self._link.extensions.carry_out(signature.arguments.decode(asked.box))
+            answer = carry_out(self.link, signature.arguments.decode(asked.box))
         except DecodeError as error:
             self._refuse(asked, INVALID_ARGUMENTS, str(error))
             return
-        data = signature.encode_answer(answer, self._dialogue.answer_head(asked))
-        if self._dialogue.answered(asked):
-            self._link.reply(data)
+        data = signature.encode_answer(answer, self.link.dialogue.answer_head(asked))
+        if self.link.dialogue.answered(asked):
+            self.link.reply(data)
 
     def _take_now(self, asked: Asked) -> None:
         if self.refusal is not None:
@@ -261,11 +251,12 @@ class Responses(Generic[S]):
         if asked.verdict is not None:
             self._give_verdict(asked)
             return
-        if asked.deadline is not None and asked.deadline <= self.loop.time():
+        if asked.deadline is not None and asked.deadline <= self.link.loop.time():
             asked.verdict = TIMEOUT
             self._give_verdict(asked)
             return
-        responder = self._router.find(asked.name)
+        settings = self.link.settings
+        responder = settings.router.find(asked.name)
         if responder is None:
             self._decline_unhandled(asked)
             return
@@ -274,18 +265,18 @@ class Responses(Generic[S]):
         signature = responder.signature
         try:
             if signature.has_attachments:
-                command, asked.attachments = self._link.descriptors.decode(
+                command, asked.attachments = self.link.descriptors.decode(
                     signature.arguments, asked.box, is_latest=not self._held
                 )
             else:
                 command = signature.arguments.decode(asked.box)
         except DecodeError as error:
             fields = b""
-            if self._link.extensions.has_details:
+            if self.link.features.has_details:
                 fields = encode_pairs({ERROR_DETAILS: encode_details(error.errors)})
             self._decline(asked, INVALID_ARGUMENTS, str(error), fields)
             return
-        budget = self._budget
+        budget = settings.budget
         if budget is not None:
             if budget.is_used_up:
                 close_descriptors(asked.attachments)
@@ -294,26 +285,28 @@ class Responses(Generic[S]):
             budget.in_use += 1
         if self._by_tag is not None:
             self._note_tag(asked)
+        if not self._tasks:
+            self._tasks = {}
         self._tasks[asked] = None
         if asked.deadline is not None:
             if self._alarms is None:
-                self._alarms = Alarms(self.loop, self._expire)
+                self._alarms = Alarms(self.link.loop, self._expire)
             self._alarms.set(asked, asked.deadline)
         task = start(self, responder, command, asked)
         if asked in self._tasks:
             self._tasks[asked] = task
-            if self._doomed is not None and asked in self._doomed:
+            if asked.is_doomed:
                 task.cancel()
             if not asked.is_begun:
                 if self._unbegun is None:
                     self._unbegun = []
-                    self.loop.call_soon(self._check_begun)
+                    self.link.loop.call_soon(self._check_begun)
                 self._unbegun.append(asked)
 
     def _is_let_pass(self, responder: Responder, asked: Asked) -> bool:
         try:
             for guard in responder.guards:
-                guard.check(self.connection, asked.name)
+                guard.check(self.link.connection, asked.name)
         except NotAllowedError as error:
             self._refuse(asked, NOT_ALLOWED, error.description)
         except Exception as error:
@@ -356,15 +349,15 @@ class Responses(Generic[S]):
         if asked.is_answered or asked.verdict is not None:
             return  # a second reason must not cancel what it does in its `finally`
         asked.verdict = verdict
-        if asked in self._tasks:
-            self._cancel(asked)
+        self._cancel(asked)
 
     def _cancel(self, asked: Asked) -> None:
+        """Cancel the responder of an ask, if it runs."""
+        if asked not in self._tasks:
+            return
         task = self._tasks[asked]
         if task is None:  # it is in its first step, further up this very stack
-            if self._doomed is None:
-                self._doomed = set()
-            self._doomed.add(asked)
+            asked.is_doomed = True
         else:
             task.cancel()
 
@@ -389,11 +382,9 @@ class Responses(Generic[S]):
     def _cancel_in_turns(self, doomed: deque[Asked]) -> None:
         """Cancel some of them now, and others in the next turn: neighbours go on meanwhile."""
         for _ in range(min(len(doomed), _CANCELLED_PER_TURN)):
-            asked = doomed.popleft()
-            if asked in self._tasks:
-                self._cancel(asked)
+            self._cancel(doomed.popleft())
         if doomed:
-            self.loop.call_soon(self._cancel_in_turns, doomed)
+            self.link.loop.call_soon(self._cancel_in_turns, doomed)
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -403,16 +394,16 @@ class Responses(Generic[S]):
     @property
     def handover(self) -> Handover:
         """What takes over when a responder has agreed to a change of protocol."""
-        return self._link.handover
+        return self.link.handover
 
     @property
     def must_wait(self) -> bool:
         """Whether so much waits for the peer that no answer is to be written now."""
-        return self._writer.is_overfull
+        return self.link.writer.is_overfull
 
     def room(self) -> asyncio.Future[None]:
         """Give what is done when that may have changed."""
-        return self._writer.room()
+        return self.link.writer.room()
 
     def answer(self, responder: Responder, asked: Asked, answer: Any) -> bool:
         """Answer an ask, with what its responder returned.
@@ -421,22 +412,23 @@ class Responses(Generic[S]):
             Whether the responder isn't `done` yet: it is to `Handover.accept` its answer.
         """
         signature = responder.signature
+        link = self.link
         try:
-            head = self._dialogue.answer_head(asked)
+            head = link.dialogue.answer_head(asked)
             if signature.is_plain:
                 data = signature.encode_answer(answer, head)
             else:
                 data = self._encode_special(signature, answer, head)
-            if len(data) > self._link.limits.max_box_bytes:
-                title = f"the answer to {signature.title}"
-                raise too_long_box(title, len(data), self._link.limits.max_box_bytes)
+            limit = link.settings.limits.max_box_bytes
+            if len(data) > limit:
+                raise too_long_box(f"the answer to {signature.title}", len(data), limit)
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
             self._log_failure(asked, error)
             self._refuse(asked, UNKNOWN, "Unknown Error")
         else:
-            if self._dialogue.answered(asked):
-                self._link.reply(data)
+            if link.dialogue.answered(asked):
+                link.reply(data)
                 if signature.transition is not None:
                     return True
         self.done(asked)
@@ -450,9 +442,9 @@ class Responses(Generic[S]):
         plan = signature.answer
         assert plan is not None
         try:
-            if not head or self.connection.is_closed:  # nobody gets it, nor what is attached to it
+            if not head or self.link.calls.is_ended:  # nobody gets it, nor what is attached to it
                 return signature.encode_answer(answer, head, lambda _: 0)
-            return self._link.descriptors.encode(signature.encode_answer, answer, head)
+            return self.link.descriptors.encode(signature.encode_answer, answer, head)
         finally:
             close_descriptors(plan.descriptors_in(answer))
 
@@ -475,7 +467,7 @@ class Responses(Generic[S]):
         else:
             self._refuse(asked, declared.code, description, fields)
         if declared.is_fatal:
-            self._link.fail(error)
+            self.link.fail(error)
 
     def _decline_unhandled(self, asked: Asked) -> None:
         # As Twisted words it, but for the b of its bytes.
@@ -483,8 +475,8 @@ class Responses(Generic[S]):
 
     def _decline(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
         """Refuse an ask that no responder takes up."""
-        if asked.tag is None and not self._has_declined_untold:
-            self._has_declined_untold = True  # how many more come is the peer's choice
+        if asked.tag is None and self._is_untold("declined"):
+            # How many more come is the peer's choice.
             self._log(
                 logging.WARNING,
                 "refused",
@@ -502,11 +494,11 @@ class Responses(Generic[S]):
             names = asked.shown_name, verb, printable(code)
             told = "%s is %s with %.200s"
             self._log(logging.DEBUG, "refused", told, asked, *names, code=names[2])
-        data = self._dialogue.error(asked, code, description, fields)
+        data = self.link.dialogue.error(asked, code, description, fields)
         if data is not None:
-            self._link.reply(data)
+            self.link.reply(data)
         self._forget_tag(asked)
-        self._link.refused(asked)
+        self.link.refused(asked)
 
     def _fail_undeclared(self, asked: Asked, error: BaseException) -> None:
         is_ended = self._is_cancelling or asked.verdict is not None
@@ -536,7 +528,7 @@ class Responses(Generic[S]):
         **attributes: str,
     ) -> None:
         attributes["command"] = asked.shown_name
-        log(level, event, self.connection, told, *arguments, error=error, **attributes)
+        log(level, event, self.link.connection, told, *arguments, error=error, **attributes)
 
     def _check_begun(self) -> None:
         """Answer for responders that were cancelled before their first step: they never run."""
@@ -553,7 +545,7 @@ class Responses(Generic[S]):
                 waiting.append(asked)
         self._unbegun = waiting or None
         if waiting:
-            self.loop.call_soon(self._check_begun)
+            self.link.loop.call_soon(self._check_begun)
 
     def end(self) -> None:
         """Nothing runs any more, and nothing will."""
@@ -563,18 +555,18 @@ class Responses(Generic[S]):
     def done(self, asked: Asked) -> None:
         """A responder is done, and its ask answered."""
         del self._tasks[asked]
-        if self._budget is not None:
-            self._budget.in_use -= 1
+        budget = self.link.settings.budget
+        if budget is not None:
+            budget.in_use -= 1
         if self._alarms is not None:
             self._alarms.unset(asked)
-        if self._doomed is not None:
-            self._doomed.discard(asked)
         if self._by_tag is not None:
             self._forget_tag(asked)
         if self._held or len(self._tasks) == self._max_requests - 1:
             self._go_on_soon()
         if not self._tasks:
-            self._link.check_drained()
+            self._tasks = _NONE
+            self.link.check_drained()
 
 
 _REASONS: Final = {

@@ -25,6 +25,7 @@ from typed_amp.occupancy import MAX_CONNECTIONS, MAX_TOTAL_REQUESTS, Occupancy
 from typed_amp.opening import ClosedAtEnd, Opening
 from typed_amp.options import check_options, handshake_timeout, limits_of
 from typed_amp.protocol import LinkProtocol
+from typed_amp.settings import Settings
 
 if TYPE_CHECKING:
     import os
@@ -68,19 +69,21 @@ class Server(ClosedAtEnd, Generic[S, A]):
         check_options(options)
         if max_handshakes < 1:
             raise ValueError(f"max_handshakes must be at least 1, not {max_handshakes}")
-        router.begin_serving()
-        self._router = router
         self._admission: Admission[S] | None = None
         if admit is not None:
             self._admission = Admission(admit, limits_of(options).handshake_timeout)
         self._options = options
-        self._budget = Budget(max_total_requests)
+        self._settings: Settings[S] = Settings(
+            router,
+            is_server=True,
+            on_opened=self._opened,
+            on_ended=self._ended,
+            budget=Budget(max_total_requests),
+            **options,
+        )
         self._connections: set[Connection[S]] = set()
         self._ended_counters = Counters()
         self._occupancy = Occupancy(self, self._connections, max_connections)
-        # The same two for all: each connection has them, and there may be very many.
-        self._on_opened = self._opened
-        self._on_ended = self._ended
         self._max_handshakes = max_handshakes
         self._context = ssl
         self._acceptor: Acceptor
@@ -133,7 +136,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _INTRODUCTION_TIMEOUT
         # Peers of other kinds never say it, and there is no event for what doesn't happen.
-        while not all(each._link.extensions.has_closing for each in self._connections):
+        while not all(each._link.features.has_closing for each in self._connections):
             if self._is_closing or loop.time() > deadline:
                 return
             await asyncio.sleep(_INTRODUCTION_TIMEOUT / 100)
@@ -184,14 +187,7 @@ class Server(ClosedAtEnd, Generic[S, A]):
         return f"<Server at {where}, {status}>"
 
     def _new_protocol(self) -> asyncio.BufferedProtocol:
-        connection: Connection[S] = Connection(
-            self._router,
-            is_server=True,
-            on_opened=self._on_opened,
-            on_ended=self._on_ended,
-            budget=self._budget,
-            **self._options,
-        )
+        connection: Connection[S] = Connection(self._settings)
         return LinkProtocol(connection)
 
     def _opened(self, connection: Connection[S]) -> Verdict:

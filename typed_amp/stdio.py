@@ -22,6 +22,7 @@ from typed_amp.opening import Opening
 from typed_amp.options import check_options
 from typed_amp.pipe_transport import join_pipes
 from typed_amp.protocol import LinkProtocol
+from typed_amp.settings import Settings
 
 if TYPE_CHECKING:
     from typed_amp.options import ConnectionOptions
@@ -110,12 +111,7 @@ async def _open(
     **options: Unpack[ConnectionOptions],
 ) -> Connection[S]:
     check_options(options)
-    connection = Connection(
-        router,
-        **options,
-        is_server=True,
-        peer=peer,
-    )
+    connection = Connection(Settings(router, **options, is_server=True, peer=peer))
     protocol = LinkProtocol(connection)
     if _is_socket(read_fd, write_fd):
         # Of one that leads both ways a pipe's transport would take what comes for the end.

@@ -18,6 +18,7 @@ from typed_amp.descriptors import close_descriptors
 from typed_amp.lifetime import greeted
 from typed_amp.options import check_options
 from typed_amp.protocol import LinkProtocol
+from typed_amp.settings import Settings
 from typed_amp.tls import feed_protocol
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ async def _connection_pair(
     **options: Unpack[ConnectionOptions],
 ) -> AsyncGenerator[tuple[Connection[T], Connection[S]], None]:
     check_options(options)
-    client = Connection(client_router, **options)
-    server = Connection(router, is_server=True, **options)
+    client = Connection(Settings(client_router, **options))
+    server = Connection(Settings(router, is_server=True, **options))
     transports = MemoryTransport(client), MemoryTransport(server)
     for transport, peer in zip(transports, reversed(transports), strict=True):
         transport.join(peer)

@@ -1,6 +1,6 @@
 """Noticing what doesn't happen: bytes that don't come.
 
-Rule of this module: one timer for each connection, and nothing to do for each byte or box. What it
+Rule of this module: it looks now and then, and has nothing to do for each byte or box. What it
 bounds may last a quarter longer than was said.
 """
 
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from typed_amp.built_in import Ping
 from typed_amp.errors import ProtocolViolationError
 from typed_amp.log import log
+from typed_amp.rounds import rounds_of
 
 if TYPE_CHECKING:
     import asyncio
 
-    from typed_amp.limits import Limits
     from typed_amp.link import Link
+    from typed_amp.rounds import Group
     from typed_amp.waiting import Waiter
 
 __all__ = ["Watchdog"]
@@ -36,9 +37,7 @@ class Watchdog:
     """Ends a connection whose peer is gone, doesn't finish a box, or has nothing to say.
 
     Args:
-        link: the inside of the connection.
-        limits: how long a box may take, and a connection stay idle.
-        keepalive: seconds of silence after which the peer is asked whether it is there.
+        link: the inside of the connection. Its settings say how long what may take.
     """
 
     __slots__ = (
@@ -46,54 +45,50 @@ class Watchdog:
         "_activity",
         "_box_offset",
         "_box_since",
-        "_heard",
         "_heard_at",
-        "_keepalive",
-        "_limits",
+        "_heard_bytes",
         "_link",
-        "_looked_at",
-        "_period",
         "_ping",
         "_pinged_at",
-        "_timer",
+        "_taken_bytes",
+        "group",
     )
 
-    def __init__(self, link: Link[Any], limits: Limits, keepalive: float | None) -> None:
+    def __init__(self, link: Link[Any]) -> None:
         self._link = link
-        self._limits = limits
-        self._keepalive = keepalive
-        times = (limits.box_timeout, limits.idle_timeout, keepalive)
-        self._period = min(time for time in times if time is not None) / _TICKS
-        self._timer: asyncio.TimerHandle | None = None
-        self._looked_at = 0.0
-        self._heard: tuple[int, int] = (0, 0)
+        self.group: Group | None = None
+        """With which others it looks."""
+        self._heard_bytes = 0
+        self._taken_bytes = 0
+        """How many a peer took that is slow to read."""
         self._heard_at = 0.0
         self._box_offset = -1
         self._box_since = 0.0
-        self._activity: tuple[int, int, int] = (0, 0, 0)
+        self._activity = 0
         self._active_at = 0.0
         self._ping: Waiter | None = None
         self._pinged_at = 0.0
 
     def begin(self) -> None:
         """There is a peer."""
-        now = self._link.loop.time()
-        self._looked_at = self._heard_at = self._active_at = self._pinged_at = now
-        self._timer = self._link.loop.call_later(self._period, self._look)
+        settings, loop = self._link.settings, self._link.loop
+        limits = settings.limits
+        times = (limits.box_timeout, limits.idle_timeout, settings.keepalive)
+        period = min(time for time in times if time is not None) / _TICKS
+        self._heard_at = self._active_at = self._pinged_at = loop.time()
+        rounds_of(loop, period).join(self)
 
     def end(self) -> None:
         """There is none any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.group is not None:
+            self.group.rounds.leave(self)
 
-    def _look(self) -> None:
+    def look(self, now: float, *, is_late: bool) -> None:
+        """See whether anything is to be done; see `Member.look`."""
         link = self._link
-        now = link.loop.time()
-        if now - self._looked_at > 2 * self._period:
+        if is_late:
             # This program was stopped, or busy, and may have read nothing of what came.
             self._heard_at = self._box_since = now
-        self._looked_at = now
-        self._timer = link.loop.call_later(self._period, self._look)
         if link.is_shut or link.is_violated or link.writer.is_locked:
             self._heard_at = now  # what comes has another sense, or none
             return
@@ -103,27 +98,28 @@ class Watchdog:
 
     def _look_for_life(self, now: float) -> None:
         link = self._link
-        if self._keepalive is None:
+        keepalive = link.settings.keepalive
+        if keepalive is None:
             return
         is_full = link.writer.is_full
         if not (link.is_reading or is_full):
             # What it says isn't read, so that it can't be silent. But what is written to one that
             # has gone fails, and that can be seen.
             self._heard_at = now
-            if now - self._pinged_at >= self._keepalive and not link.reader.is_stopped:
+            if now - self._pinged_at >= keepalive and not link.reader.is_stopped:
                 self._ask(now)
             return
         # To a peer that is slow to read each byte that it takes is a sign of life.
         taken = link.writer.sent_bytes - _held_by_system(link.transport) if is_full else 0
-        heard = (link.reader.offset, taken)
-        if heard != self._heard:
-            self._heard = heard
+        if link.reader.offset != self._heard_bytes or taken != self._taken_bytes:
+            self._heard_bytes = link.reader.offset
+            self._taken_bytes = taken
             self._heard_at = now
             return
         silence = now - self._heard_at
-        if silence < self._keepalive:
+        if silence < keepalive:
             return
-        if silence >= _SILENCES * self._keepalive:
+        if silence >= _SILENCES * keepalive:
             link.lost_cause = TimeoutError(f"the peer was silent for {silence:.3g} seconds")
             log(WARNING, "silent", link.connection, "given up, since %s", link.lost_cause)
             link.transport.abort()
@@ -142,7 +138,7 @@ class Watchdog:
         elif reader.box_offset != self._box_offset:
             self._box_offset = reader.box_offset
             self._box_since = now
-        elif now - self._box_since >= self._limits.box_timeout:
+        elif now - self._box_since >= link.settings.limits.box_timeout:
             link.violated(
                 ProtocolViolationError(
                     f"a box that is not complete after {now - self._box_since:.3g} seconds"
@@ -152,13 +148,13 @@ class Watchdog:
             )
 
     def _look_for_use(self, now: float) -> None:
-        timeout = self._limits.idle_timeout
         link = self._link
+        timeout = link.settings.limits.idle_timeout
         if timeout is None or link.is_draining:
             return
         # A box that comes slowly, or answers that are taken slowly, are use as well.
         taken = link.writer.sent_bytes if link.writer.is_full else 0
-        activity = (link.responses.taken, link.calls.made, taken)
+        activity = link.responses.taken + link.calls.made + taken
         if (
             activity != self._activity
             or link.responses.running

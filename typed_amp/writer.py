@@ -6,12 +6,15 @@ has the answer on his hands. What keeps answers from piling up is that the conne
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Final
+
+from typed_amp.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from typed_amp.limits import Limits
 
 __all__ = ["HIGH_WATER", "BoxWriter"]
 
@@ -29,18 +32,16 @@ class BoxWriter:
     Args:
         transport: where to write. Its `pause_writing` and `resume_writing` must be passed on.
         loop: the event loop it belongs to.
-        max_unwritten_bytes: with how much waiting `is_overfull` is true.
-        max_box_bytes: how long a box may be.
+        limits: how much may wait to be read, and how long a box may be.
     """
 
     __slots__ = (
         "_boxes",
-        "_flood_bytes",
         "_flushed_bytes",
         "_held",
         "_is_encrypted",
+        "_limits",
         "_loop",
-        "_max_unwritten_bytes",
         "_rooms",
         "_size",
         "_transport",
@@ -53,17 +54,13 @@ class BoxWriter:
         self,
         transport: asyncio.WriteTransport,
         loop: asyncio.AbstractEventLoop,
-        max_unwritten_bytes: int = sys.maxsize,
-        max_box_bytes: int = 0,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER)
         self._transport = transport
         self._is_encrypted = transport.get_extra_info("ssl_object") is not None
         self._loop = loop
-        self._max_unwritten_bytes = max_unwritten_bytes
-        # What may be written by two sides that wait for each other: asks until the transport is
-        # full, answers until it is overfull, and the box that makes it so, each.
-        self._flood_bytes = max_unwritten_bytes + 2 * (max_box_bytes + HIGH_WATER)
+        self._limits = limits
         self._boxes: list[bytes] | None = None
         """What was taken in this turn, if anything was."""
         self._size = 0
@@ -97,13 +94,19 @@ class BoxWriter:
     def is_overfull(self) -> bool:
         """Whether so much waits that what can wait elsewhere had better do so."""
         return (self.is_full or self.is_locked) and (
-            self.unwritten_bytes > self._max_unwritten_bytes
+            self.unwritten_bytes > self._limits.max_unwritten_bytes
         )
 
     @property
     def is_overflowing(self) -> bool:
         """Whether so much waits that nothing more may be caused to be written."""
-        return (self.is_full or self.is_locked) and self.unwritten_bytes > self._flood_bytes
+        if not (self.is_full or self.is_locked):
+            return False
+        # What may be written by two sides that wait for each other: asks until the transport is
+        # full, answers until it is overfull, and the box that makes it so, each.
+        limits = self._limits
+        most = limits.max_unwritten_bytes + 2 * (limits.max_box_bytes + HIGH_WATER)
+        return self.unwritten_bytes > most
 
     def write_answer(self, box: bytes, *, is_last: bool = False) -> None:
         """Take a box now, whether there is room or not; see `write`."""
