@@ -785,6 +785,8 @@ async def test_a_pool_is_opened_once() -> None:
     never_opened = pool_of()
     never_opened.close()
     await never_opened.wait_closed()
+    with pytest.raises(ConnectionLostError, match="was closed before"):
+        await never_opened
 
 
 @pytest.mark.parametrize(

@@ -374,7 +374,7 @@ class WorkerPool(ClosedAtEnd):
 
         Raises:
             WorkerStartError: one can't begin; the others are ended.
-            ConnectionLostError: the pool was opened before.
+            ConnectionLostError: the pool was opened or closed before.
         """
         if (loading := LOADING.get()) is not None:
             raise WorkerStartError(
@@ -384,7 +384,8 @@ class WorkerPool(ClosedAtEnd):
                 ' stands under `if __name__ == "__main__":`',
             )
         if self._calls.has_begun or self._calls.is_ended:
-            raise ConnectionLostError(f"{self!r} was opened before; make another")
+            done = "opened" if self._calls.has_begun else "closed"
+            raise ConnectionLostError(f"{self!r} was {done} before; make another")
         self._calls.has_begun = True
         try:
             await self._crew.assemble()
