@@ -20,6 +20,8 @@ import trustme
 from tests.peers import HOST, until
 from tests.supervised_programs import Served, serve
 from tests.test_cli import PROGRAM
+from typed_amp.cli_call import _progress
+from typed_amp.load import Result
 
 
 @dataclass
@@ -182,6 +184,14 @@ async def test_a_terminal_shows_how_far_it_is(shell: Shell) -> None:
     assert process.returncode == 0
     assert b"/10" in shown
     assert b"calls/s, 0 errors" in shown
+
+
+async def test_nothing_of_the_bar_goes_on_when_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    before = asyncio.all_tasks()
+    async with _progress(Result(), 10):
+        assert len(asyncio.all_tasks()) == len(before) + 1
+    assert asyncio.all_tasks() == before
 
 
 async def test_tls_and_unix_sockets(tmp_path: Path) -> None:

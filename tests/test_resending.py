@@ -15,19 +15,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.example_commands import Text
-from tests.peers import HOST, RawPeer, settled, until
+from tests.peers import HOST, RawPeer, port_of, settled, until
 from tests.places import QUICK, SLOW, Place, free_port, place_of
 from typed_amp import (
     Backoff,
+    Box,
     CallTimeoutError,
     Client,
+    ClientStatus,
     Command,
     Connection,
     ConnectionLostError,
+    ConnectionPool,
+    Limits,
+    ProtocolViolationError,
     RemoteAmpError,
     Router,
     UnknownRemoteError,
+    connect_pool,
+    serve,
 )
+from typed_amp.opening import Opening
 
 
 class Once(Command[Text]):
@@ -139,6 +147,57 @@ async def test_what_a_closing_peer_refuses_goes_elsewhere() -> None:
         assert await begun == Text(text="1")
     assert leaving.carried_out == {1: 1}
     assert staying.carried_out == dict.fromkeys(range(2, 20), 1)
+
+
+@pytest.mark.parametrize("kind", ["client", "pool"])
+async def test_a_closing_that_a_proxy_passes_on_is_for_the_caller(kind: str) -> None:
+    proxy = Router()
+    asked = 0
+
+    @proxy.fallback
+    async def forward(box: Box) -> Box:
+        nonlocal asked
+        asked += 1
+        raise RemoteAmpError("CLOSING", "the one behind the proxy")
+
+    async with place_of(proxy) as place:
+        opening: Client | Opening[ConnectionPool]
+        opening = Client(*place.address) if kind == "client" else connect_pool([place.address])
+        async with opening as client:
+            for call in (client.call(Again()), client.call_box("Again", idempotent=True)):
+                with pytest.raises(RemoteAmpError, match="CLOSING: the one behind the proxy"):
+                    await call
+            assert asked == 2
+            assert client.counters.connections == 1
+            assert client.state.status is ClientStatus.CONNECTED
+
+
+@pytest.mark.parametrize("is_hard", [True, False], ids=["hard", "violated"])
+async def test_what_waited_at_a_peer_that_ends_at_once_goes_elsewhere(is_hard: bool) -> None:
+    """Its refusals come on a connection that is about to end, and are its own all the same."""
+    leaving, staying = Serving(), Serving()
+    staying.release()
+    async with (
+        serve(leaving.router, HOST, 0, limits=Limits(max_requests=1)) as server,
+        place_of(staying.router) as b,
+        Client([(HOST, port_of(server)), b.address], backoff=QUICK) as client,
+    ):
+        begun = asyncio.create_task(client.call(Again(key=1)))
+        waiting = [asyncio.create_task(client.call(Once(key=key))) for key in (2, 3)]
+        await until(lambda: leaving.carried_out)
+        [connection] = server.connections
+        assert connection._link.responses.is_behind
+        if is_hard:
+            connection.close(drain_timeout=0)
+            with pytest.raises(RemoteAmpError, match="CANCELLED"):
+                await begun
+        else:
+            connection._link.violated(ProtocolViolationError("a test's"))
+            leaving.release()
+            await begun
+        assert [answer.text for answer in await asyncio.gather(*waiting)] == ["2", "3"]
+    assert leaving.carried_out == {1: 1}
+    assert staying.carried_out == {2: 1, 3: 1}
 
 
 @pytest.mark.parametrize("command", [Once, Again])

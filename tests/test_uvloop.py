@@ -28,6 +28,7 @@ from tests import test_resending as resending
 from tests import test_responses as responses
 from tests import test_stdio as stdio
 from tests import test_upkeep as upkeep
+from tests import test_worker_pool as worker_pools
 from tests import test_writer as writer
 from tests.conftest import Certificates
 from tests.leftovers import Leftovers
@@ -335,6 +336,26 @@ def test_processes_on_uvloop(scenario: Test, fds: tuple[int, int]) -> None:
 )
 def test_no_process_on_uvloop(scenario: Test, fds: tuple[int, int], tmp_path: Path) -> None:
     run_without_leftovers(scenario(fds, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        worker_pools.test_calls_are_answered_by_plain_functions_and_by_async_ones,
+        worker_pools.test_boxes_as_they_are,
+        worker_pools.test_a_call_in_the_very_turn_in_which_its_worker_is_lost,
+        worker_pools.test_killing_workers_under_load_loses_no_idempotent_call,
+        worker_pools.test_a_caller_that_is_cancelled_leaves_no_stuck_worker,
+        worker_pools.test_a_worker_that_had_enough_is_replaced_without_a_wait,
+        worker_pools.test_cancelling_the_opening_leaves_nothing,
+        worker_pools.test_closing_while_it_opens,
+        worker_pools.test_closing_finishes_what_was_called,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_worker_pools_on_uvloop(scenario: Test, tmp_path: Path) -> None:
+    names = inspect.signature(scenario).parameters
+    run_without_leftovers(scenario(**dict.fromkeys(names, tmp_path)))
 
 
 @pytest.mark.parametrize("fds", processes.FDS, ids=str)

@@ -13,16 +13,18 @@ import pytest
 
 from tests.documents import ROOT
 from tests.leftovers import is_running
-from tests.peers import LogCapture, cancel, until
+from tests.peers import LogCapture, cancel, settled, until
 from tests.programs import program
 from tests.worker_router import (
     Ask,
     AsyncSquare,
     Crash,
     CrashAgain,
+    End,
     Grow,
     Meet,
     MeetAgain,
+    Nap,
     Note,
     Number,
     Process,
@@ -41,9 +43,11 @@ from typed_amp import (
     Limits,
     PoolCounters,
     QueueFullError,
+    RemoteAmpError,
     Router,
     TooLongError,
     UnhandledCommandError,
+    UnknownRemoteError,
     WorkerPool,
     WorkerStartError,
     WorkerState,
@@ -58,9 +62,12 @@ MIB = 1024 * 1024
 AT_ONCE = Backoff(first=0.001, maximum=0.001)
 
 
-def pool_of(
-    workers: int = 1, target: str = "tests.worker_router:router", **options: Any
-) -> WorkerPool:
+ROUTER = "tests.worker_router:router"
+ON_ASYNCIO = "tests.worker_router_on_asyncio:router"
+on_both_loops = pytest.mark.parametrize("target", [ROUTER, ON_ASYNCIO], ids=["uvloop", "asyncio"])
+
+
+def pool_of(workers: int = 1, target: str = ROUTER, **options: Any) -> WorkerPool:
     return WorkerPool(target, workers=workers, **{"backoff": AT_ONCE, **options})
 
 
@@ -185,6 +192,54 @@ async def test_limits_hold_on_both_sides() -> None:
         assert await pool.call(Square(number=2)) == Number(number=4)
 
 
+@pytest.mark.parametrize(("target", "module"), [(ROUTER, "uvloop"), (ON_ASYNCIO, "asyncio")])
+async def test_workers_run_on_uvloop_where_it_is_installed(target: str, module: str) -> None:
+    if module == "uvloop":
+        pytest.importorskip("uvloop")
+    async with pool_of(target=target) as pool:
+        assert (await pool.call(Ask(what="loop"))).text == module
+
+
+async def test_boxes_as_they_are(tmp_path: Path) -> None:
+    async with pool_of(call_timeout=50) as pool:
+        assert await pool.call_box("Square", {b"number": b"5"}) == {b"number": b"25"}
+        assert await pool.call_box(b"Square", {b"number": b"6"}, timeout=40) == {b"number": b"36"}
+        with pytest.raises(RemoteAmpError) as caught:
+            await pool.call_box("Square", {b"number": b"2000"})
+        assert (caught.value.code, caught.value.fields) == ("TOO_BIG", {b"limit": b"1000"})
+        with pytest.raises(UnhandledCommandError):
+            await pool.call_box("Report")
+        with pytest.raises(TooLongError):
+            await pool.call_box("Square", {b"number": bytes(100_000)})
+        note = tmp_path / "note"
+        box = {b"path": str(note).encode(), b"wait_for": str(tmp_path).encode()}
+        assert await pool.call_box("Note", box, requires_answer=False) == {}
+        await until(lambda: not pool.counters.calls_in_flight)
+        assert note.read_text() == "noted"
+        with pytest.raises(ConnectionLostError):
+            await pool.call_box("CrashAgain")
+        assert pool.counters.calls_moved == 0
+    with pytest.raises(ConnectionLostError, match=r"^Square: .* is closed"):
+        await pool.call_box("Square", {b"number": b"5"})
+
+
+async def test_a_box_moves_if_its_caller_says_that_it_may() -> None:
+    async with pool_of(2, attempts=3) as pool:
+        with pytest.raises(ConnectionLostError):
+            await pool.call_box("Crash", idempotent=True)
+        assert pool.counters.calls_moved == 2
+
+
+async def test_a_closing_that_a_worker_passes_on_is_for_the_caller() -> None:
+    async with pool_of(target="tests.worker_router:passing_on") as pool:
+        before = process_ids(pool)
+        with pytest.raises(RemoteAmpError, match="CLOSING: the one behind it"):
+            await pool.call_box("Anything")
+        [number] = (await pool.call_box("Anything")).values()
+        assert {int(number)} == process_ids(pool) == before
+        assert pool.counters.calls_moved == 0
+
+
 # -- The queue ------------------------------------------------------------------------------------
 
 
@@ -224,6 +279,31 @@ async def test_a_call_that_got_a_place_as_it_was_cancelled_gives_it_back(tmp_pat
         await first
         await asyncio.wait([second])
         assert await pool.call(Square(number=2), timeout=50) == Number(number=4)
+
+
+@on_both_loops
+async def test_what_wants_no_answer_is_no_more_at_a_time_than_anything_else(
+    target: str, tmp_path: Path
+) -> None:
+    """Whether an async function carries it out, or one in a thread."""
+    async with pool_of(target=target, max_concurrency=2) as pool:
+        paths = [tmp_path / str(number) for number in range(3)]
+        await pool.call(Nap(path=str(paths[0])))
+        await pool.call(Note(path=str(tmp_path / "note"), wait_for=str(paths[1])))
+        await until(lambda: arrived(paths[0]))
+        third = asyncio.create_task(pool.call(Nap(path=str(paths[2]))))
+        await until(lambda: pool.counters.calls_queued == 1)
+        await settled()
+        assert pool.counters.calls_in_flight == 2
+        paths[1].touch()
+        await third
+        await until(lambda: arrived(paths[2]))
+        assert (tmp_path / "note").read_text() == "noted"
+        assert pool.counters.calls_in_flight == 2
+        paths[0].touch()
+        await until(lambda: pool.counters.calls_in_flight == 1)
+        paths[2].touch()
+        await until(lambda: pool.counters.calls_in_flight == 0)
 
 
 # -- Workers that are lost ------------------------------------------------------------------------
@@ -288,8 +368,38 @@ async def test_killing_workers_under_load_loses_no_idempotent_call(tmp_path: Pat
         assert pool.counters.calls_moved >= 5
 
 
-async def test_a_worker_that_is_told_to_end_loses_no_call(tmp_path: Path) -> None:
-    async with pool_of(2, max_concurrency=4) as pool:
+async def test_a_call_in_the_very_turn_in_which_its_worker_is_lost() -> None:
+    async with pool_of() as pool:
+        [worker] = pool._crew.workers
+        os.kill(worker.connection.process_id, signal.SIGKILL)
+        await until(lambda: worker.connection.is_closed)
+        assert await pool.call(Square(number=3)) == Number(number=9)
+        assert pool.counters.workers_lost == 1
+
+
+@on_both_loops
+@pytest.mark.parametrize("threads", [False, True], ids=["inline", "threads"])
+@pytest.mark.parametrize("how", ["sys.exit", "interrupt"])
+async def test_a_responder_that_ends_its_program(how: str, threads: bool, target: str) -> None:
+    async with pool_of(target=target, threads=threads) as pool:
+        with pytest.raises((UnknownRemoteError, ConnectionLostError)):
+            await pool.call(End(how=how))
+        assert await pool.call(Square(number=3), timeout=50) == Number(number=9)
+
+
+async def test_an_idle_worker_that_is_told_to_end_is_not_lost(log: LogCapture) -> None:
+    async with pool_of() as pool:
+        [before] = process_ids(pool)
+        os.kill(before, signal.SIGTERM)
+        await until(lambda: process_ids(pool) - {before})
+        assert await pool.call(Process()) != Number(number=before)
+        assert pool.counters.workers_lost == 0
+    assert any("a worker is ending" in line for line in log.lines(20))
+
+
+@on_both_loops
+async def test_a_worker_that_is_told_to_end_loses_no_call(target: str, tmp_path: Path) -> None:
+    async with pool_of(2, target=target, max_concurrency=4) as pool:
         call = asyncio.create_task(pool.call(Meet(path=str(tmp_path / "go"))))
         await until(lambda: arrived(tmp_path / "go"))
         [ending] = arrived(tmp_path / "go")
@@ -309,9 +419,12 @@ async def test_a_worker_that_is_told_to_end_loses_no_call(tmp_path: Path) -> Non
 # -- Calls that are given up ----------------------------------------------------------------------
 
 
+@on_both_loops
 @pytest.mark.parametrize("command", [Stop(), StopHard()], ids=lambda each: type(each).__name__)
-async def test_a_stuck_worker_is_killed_and_replaced(command: Any, log: LogCapture) -> None:
-    async with pool_of(grace=0.05) as pool:
+async def test_a_stuck_worker_is_killed_and_replaced(
+    command: Any, target: str, log: LogCapture
+) -> None:
+    async with pool_of(target=target, grace=0.05) as pool:
         before = process_ids(pool)
         with pytest.raises(CallTimeoutError, match=r"no answer from typed_amp.worker"):
             await pool.call(command, timeout=0.05)
@@ -329,6 +442,18 @@ async def test_a_caller_that_is_cancelled_leaves_no_stuck_worker() -> None:
                 await pool.call(Stop())
         assert await pool.call(Square(number=3)) == Number(number=9)
         assert pool.counters.workers_killed == 1
+
+
+async def test_a_worker_that_is_stuck_twice_is_killed_once(tmp_path: Path) -> None:
+    async with pool_of(max_concurrency=3, grace=0.05) as pool:
+        call = asyncio.create_task(pool.call(Meet(path=str(tmp_path / "go"))))
+        stuck = [pool.call(Meet(path=str(tmp_path / "never")), timeout=0.1) for _ in range(2)]
+        for outcome in await asyncio.gather(*stuck, return_exceptions=True):
+            assert isinstance(outcome, CallTimeoutError)
+        await until(lambda: pool.counters.calls_in_flight == 1)
+        assert pool.counters.workers_killed == 1
+        (tmp_path / "go").touch()
+        await call
 
 
 async def test_a_worker_that_leaves_off_in_time_is_kept(tmp_path: Path) -> None:
@@ -417,6 +542,14 @@ async def test_a_worker_is_replaced_after_so_many_calls() -> None:
         assert pool.counters.workers_lost == 0
         assert pool.counters.workers_recycled >= 4
         await until(lambda: len(pool.workers) == 2)
+
+
+async def test_a_worker_that_had_enough_is_replaced_without_a_wait() -> None:
+    never = Backoff(first=3600, maximum=3600, jitter=0)
+    async with pool_of(max_calls=1, backoff=never) as pool:
+        answers = [await pool.call(Process()) for _ in range(3)]
+        assert len({answer.number for answer in answers}) == 3
+        assert pool.counters.workers_lost == 0
 
 
 async def test_a_worker_finishes_what_it_has_before_it_is_replaced(tmp_path: Path) -> None:
@@ -517,6 +650,89 @@ async def test_a_worker_that_does_not_get_ready(
         assert "ValueError: the hook's" in capfd.readouterr().err
 
 
+async def test_a_reason_that_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.py").write_text("raise ValueError('\\udcff')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WorkerStartError, match="ValueError") as caught:
+        await pool_of(target="broken:router")
+    assert "\\udcff" in caught.value.reason
+
+
+async def test_a_program_that_starts_a_pool_as_it_is_imported(tmp_path: Path) -> None:
+    """It would start workers without end."""
+    (tmp_path / "unguarded.py").write_text(UNGUARDED)
+    async with program(str(tmp_path / "unguarded.py"), directory=tmp_path) as running:
+        told = await running.rest()
+    assert running.exit_code == 1
+    assert 'under `if __name__ == "__main__":`' in told
+    assert "while a worker imports unguarded:router" in told
+
+
+UNGUARDED = """
+import asyncio
+from typed_amp import Router, WorkerPool
+
+router = Router()
+
+async def main():
+    async with WorkerPool("unguarded:router", workers=1):
+        pass
+
+asyncio.run(main())
+"""
+
+
+async def test_modules_are_found_where_this_process_finds_them_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the directory that a worker works in; nor is a relative path one from there."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "modules").mkdir(parents=True)
+    there.mkdir()
+    (here / "modules" / "found.py").write_text("from tests.worker_router import router")
+    (there / "asyncio.py").write_text("raise AssertionError")
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend("modules")
+    async with pool_of(target="found:router", cwd=there) as pool:
+        assert await pool.call(Square(number=2)) == Number(number=4)
+        assert (await pool.call(Ask(what="arguments"))).text == "[]"
+
+
+async def test_a_path_that_is_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    async with pool_of() as pool:
+        assert await pool.call(Square(number=2)) == Number(number=4)
+
+
+async def test_whatever_prevents_a_start_is_told(tmp_path: Path) -> None:
+    pool = pool_of(2, env={"A": 5})
+    with pytest.raises(WorkerStartError, match="it can't be started: TypeError"):
+        await pool
+
+
+FORKING = """
+import asyncio, os
+from tests.worker_router import *
+from typed_amp import WorkerPool
+
+pool = WorkerPool("tests.worker_router:router", workers=1)
+
+async def main():
+    async with pool:
+        print((await pool.call(Square(number=5))).number, flush=True)
+
+if os.fork() == 0:
+    asyncio.run(main())
+else:
+    os.wait()
+"""
+
+
+async def test_a_pool_that_was_made_before_a_fork() -> None:
+    async with program("-c", FORKING, directory=ROOT) as running:
+        assert await running.rest() == "25\n"
+
+
 async def test_a_worker_that_can_not_be_replaced_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: LogCapture
 ) -> None:
@@ -569,6 +785,8 @@ async def test_a_pool_is_opened_once() -> None:
     never_opened = pool_of()
     never_opened.close()
     await never_opened.wait_closed()
+    with pytest.raises(ConnectionLostError, match="was closed before"):
+        await never_opened
 
 
 @pytest.mark.parametrize(
@@ -662,7 +880,7 @@ from tests.worker_router import *
 from typed_amp import WorkerPool
 
 async def main():
-    async with WorkerPool("tests.worker_router:router", workers=3) as pool:
+    async with WorkerPool(sys.argv[1], workers=3) as pool:
         busy = [asyncio.create_task(pool.call(each())) for each in (Stop, StopHard)]
         while pool.counters.calls_in_flight < 2:
             await asyncio.sleep(0)
@@ -674,9 +892,10 @@ asyncio.run(main())
 """
 
 
-async def test_workers_end_when_their_parent_is_killed() -> None:
+@on_both_loops
+async def test_workers_end_when_their_parent_is_killed(target: str) -> None:
     """One idle, one that computes in Python, one that never lets go of the interpreter's lock."""
-    async with program("-c", PARENT, directory=ROOT) as parent:
+    async with program("-c", PARENT, target, directory=ROOT) as parent:
         workers = [int(word) for word in (await parent.line()).split()]
         assert len(workers) == 3
         assert all(map(is_running, workers))
@@ -685,8 +904,9 @@ async def test_workers_end_when_their_parent_is_killed() -> None:
         await until(lambda: not any(map(is_running, workers)))
 
 
-async def test_ctrl_c_is_for_the_parent() -> None:
-    async with pool_of() as pool:
+@on_both_loops
+async def test_ctrl_c_is_for_the_parent(target: str) -> None:
+    async with pool_of(target=target) as pool:
         [process_id] = process_ids(pool)
         os.kill(process_id, signal.SIGINT)
         assert await pool.call(Process()) == Number(number=process_id)

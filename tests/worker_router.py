@@ -12,7 +12,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from typed_amp import Command, CommandError, Connection, Router, remaining_time
+from typed_amp import (
+    Box,
+    Command,
+    CommandError,
+    Connection,
+    RemoteAmpError,
+    Router,
+    remaining_time,
+)
 
 
 class Number(BaseModel):
@@ -63,6 +71,18 @@ class StopHard(Command[Number]):
 class Note(Command, requires_answer=False):
     path: str
     wait_for: str
+
+
+class Nap(Command, requires_answer=False):
+    """Carried out by an async function, until a file is there."""
+
+    path: str
+
+
+class End(Command[Number]):
+    """Raises what ends a program."""
+
+    how: str
 
 
 class Crash(Command[Number]):
@@ -166,6 +186,21 @@ def note(command: Note) -> None:
     Path(command.path).write_text("noted")
 
 
+@router.responder(Nap)
+async def nap(command: Nap) -> None:
+    with Path(command.path + ".here").open("a") as file:  # noqa: ASYNC230
+        file.write(f"{os.getpid()}\n")
+    while not Path(command.path).exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.005)
+
+
+@router.responder(End)
+def end_program(command: End) -> Number:
+    if command.how == "sys.exit":
+        sys.exit(3)
+    raise KeyboardInterrupt
+
+
 @router.responder(Crash)
 async def crash(command: Crash) -> Number:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -186,6 +221,14 @@ def ask(command: Ask) -> Told:
     return Told(text=str(facts()[command.what]))
 
 
+def running_loop() -> object:
+    """Give the event loop that runs in this thread."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def facts() -> dict[str, object]:
     print("printed, which must not break the stream")
     return {
@@ -195,7 +238,24 @@ def facts() -> dict[str, object]:
         "colour": os.environ.get("COLOUR"),
         "thread": threading.current_thread() is threading.main_thread(),
         "time": remaining_time(),
+        "arguments": sys.argv[1:],
+        "loop": type(running_loop()).__module__.partition(".")[0],
     }
+
+
+passing_on: Router = Router()
+"""A router that answers with what another peer has said."""
+
+
+@passing_on.fallback
+async def pass_on(box: Box) -> Box:
+    asked.append(box)
+    if len(asked) > 1:  # for who asks again
+        return {b"number": b"%d" % os.getpid()}
+    raise RemoteAmpError("CLOSING", "the one behind it")
+
+
+asked: list[Box] = []
 
 
 @router.responder(WithReport)

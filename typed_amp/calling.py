@@ -72,7 +72,7 @@ class Calling(ClosedAtEnd, Generic[S]):
                 have carried out the command.
             CallTimeoutError: the time is over. `__cause__` is what was wrong before, if anything.
             RemoteAmpError: as for `Connection.call`; `CLOSING` and `BUSY` only if `attempts` is
-                used up.
+                used up, and `CLOSING` if a typed_amp peer passes it on from somebody else.
             Exception: as `Connection.call`.
         """
         signature = command.__amp_signature__()

@@ -101,6 +101,7 @@ class ChildProcess:
         argv: Sequence[str | os.PathLike[str]],
         fds: tuple[int, int],
         *,
+        title: str | None = None,
         env: Mapping[str, str] | None,
         cwd: str | os.PathLike[str] | None,
         kill_timeout: float,
@@ -110,6 +111,7 @@ class ChildProcess:
         Args:
             argv: the program and its arguments.
             fds: the descriptors that it reads from and writes to.
+            title: what messages call it; what the arguments say, if left out.
             env: its environment; ours, if left out.
             cwd: the directory that it works in; ours, if left out.
             kill_timeout: see the class.
@@ -122,7 +124,7 @@ class ChildProcess:
             above = max(2, *fds)
             child_reads, write_fd = _pipe(theirs, ours, above)
             read_fd, child_writes = _pipe(ours, theirs, above)
-            child = cls(_title(arguments), read_fd, write_fd, kill_timeout)
+            child = cls(title or _title(arguments), read_fd, write_fd, kill_timeout)
             directory = None if cwd is None else os.fspath(cwd)
             options: dict[str, Any] = {"env": None if env is None else dict(env), "cwd": directory}
             if not _is_open(2):

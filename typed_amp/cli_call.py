@@ -327,3 +327,4 @@ async def _progress(result: Result, repeat: int) -> AsyncIterator[None]:
             yield
         finally:
             moving.cancel()
+            await asyncio.wait([moving])

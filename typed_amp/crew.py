@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from typed_amp.backoff import Backoff
-    from typed_amp.opening import Opening
     from typed_amp.processes import ProcessConnection
     from typed_amp.recycling import Recycling
     from typed_amp.worker_process import Worker
@@ -62,7 +61,7 @@ class Crew:
     def __init__(
         self,
         target: str,
-        open_connection: Callable[[], Opening[ProcessConnection[Any]]],
+        open_connection: Callable[[], Coroutine[Any, Any, ProcessConnection[Any]]],
         *,
         size: int,
         places: int,
@@ -110,9 +109,11 @@ class Crew:
 
     def take(self) -> Worker | None:
         """Take a place in the worker that has the least to do; None if all places are taken."""
-        if not self._ready:
+        # Of one that was just lost `_attend` has yet to hear.
+        ready = [worker for worker in self._ready if not worker.connection.is_closed]
+        if not ready:
             return None
-        worker = min(self._ready, key=_load)
+        worker = min(ready, key=_load)
         if worker.in_flight >= self._places:
             return None
         self._give(worker)
@@ -162,8 +163,8 @@ class Crew:
 
         Args:
             worker: which has the place.
-            title: the command's name, if it was given up: the worker then has some seconds for it,
-                and is killed if it needs more.
+            title: the command's name, if it was given up: the worker then has some seconds to
+                leave off, and is killed if it needs more. None for what wants no answer.
         """
         if worker.connection.is_closed:
             self.give_back(worker)
@@ -174,7 +175,7 @@ class Crew:
         AMBIENT_DEADLINE.set(None)  # that of the call is over
         try:
             trouble = await worker.settle(None if title is None else self._grace)
-            if trouble is None:
+            if trouble is None or worker.doom is not None:
                 return
             self.killed += 1
             told = f"{title} was given up, and {trouble}"
@@ -195,6 +196,8 @@ class Crew:
 
     def _fill(self, worker: Worker) -> None:
         """Give free places of a worker to those that wait."""
+        if worker.connection.is_closed:
+            return
         while self._queue and worker.in_flight < self._places and not worker.is_retired:
             place, _ = self._queue.popitem(last=False)
             if not place.done():
@@ -250,7 +253,7 @@ class Crew:
             if not first.done():
                 first.set_result(None)
             await worker.is_gone.wait()
-            if worker.connection.is_closed and worker.doom is None:
+            if worker.is_lost:
                 attempts.lived(worker.age)
                 await asyncio.sleep(attempts.failed(random.random()))  # noqa: S311
 
@@ -258,8 +261,12 @@ class Crew:
         """See a worker off."""
         error = await worker.connection.wait_lost()
         if not (worker.is_retired or worker.doom):
-            self.lost += 1
-            log(WARNING, "worker_lost", worker.connection, "a worker was lost: %s", error)
+            worker.is_lost = True
+            if worker.is_closing:
+                log(INFO, "worker_ending", worker.connection, "a worker is ending")
+            else:
+                self.lost += 1
+                log(WARNING, "worker_lost", worker.connection, "a worker was lost: %s", error)
         self._withdraw(worker)
         await worker.connection.wait_closed()
         self.workers.remove(worker)

@@ -122,14 +122,20 @@ class Extensions:
                 answer: CapabilitiesAnswer = Capabilities.__amp_signature__().decode_answer(box)
                 self._link.features = _features_of(answer.features)
 
-    def announce_closing(self) -> None:
-        """Have the peer ask nothing more, and say so behind the last thing that it has asked."""
+    def announce_closing(self, *, waits: bool) -> None:
+        """Have the peer ask nothing more, and say so behind the last thing that it has asked.
+
+        Args:
+            waits: whether the connection is to go on until the peer has said so.
+        """
         link = self._link
-        if link.is_violated or not (link.settings.is_server or link.is_asked):
+        if not (link.settings.is_server or link.is_asked):
             return
-        self._announcement = link.calls.ask_aside(Closing())
-        self._announcement.add_done_callback(self._acknowledged)
-        link.call_later(_CLOSING_TIMEOUT, self._acknowledged, self._announcement)
+        announcement = link.calls.ask_aside(Closing())
+        if waits:
+            self._announcement = announcement
+            announcement.add_done_callback(self._acknowledged)
+            link.call_later(_CLOSING_TIMEOUT, self._acknowledged, announcement)
 
     @property
     def is_announcing(self) -> bool:

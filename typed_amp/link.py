@@ -356,12 +356,23 @@ class Link(Generic[S]):
             if self.is_draining:
                 return
             drain_timeout = self.settings.drain_timeout
-        if self.features.has_closing and not self.is_draining and drain_timeout > 0:
-            self.extensions.announce_closing()
+        waits = drain_timeout > 0 and not self.is_violated  # which leaves its answer unread
+        has_news = not self.is_draining and (waits or self.responses.is_behind)
+        if has_news and self.features.has_closing:
+            self.extensions.announce_closing(waits=waits)
         self.is_draining = True
         self.responses.close()
         self.check_drained()
         self._stop_in(drain_timeout)
+
+    @property
+    def is_peer_closing(self) -> bool:
+        """Whether an error `CLOSING` is the peer's own, and says that the peer is closing.
+
+        A peer that says so by itself has done so before it answers with that error. If it hasn't,
+        it passes on what somebody else has answered.
+        """
+        return self.calls.is_refused or not self.features.has_closing
 
     def violated(self, violation: ProtocolViolationError) -> None:
         """The peer has broken the protocol: what it sends can't be read any more."""

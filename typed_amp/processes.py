@@ -24,12 +24,12 @@ from typed_amp.settings import Settings
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from typed_amp.options import ConnectionOptions
     from typed_amp.router import Router
 
-__all__ = ["KILL_TIMEOUT", "ProcessConnection", "connect_process"]
+__all__ = ["KILL_TIMEOUT", "ProcessConnection", "connect_process", "open_process"]
 
 S = TypeVar("S", default=None)
 
@@ -175,29 +175,57 @@ def connect_process(
         )
 
     check_options(options)
+    argv = program, *arguments
+    return Opening(
+        open_process(
+            *(argv, fds), router=router, env=env, cwd=cwd, kill_timeout=kill_timeout, **options
+        )
+    )
 
-    async def open_connection() -> ProcessConnection[S]:
-        argv = program, *arguments
-        child = await ChildProcess.start(argv, fds, env=env, cwd=cwd, kill_timeout=kill_timeout)
-        connection = ProcessConnection(child, router, **options)
-        try:
-            await join_pipes(
-                LinkProtocol(connection),
-                child.read_fd,
-                child.write_fd,
-                peer_ended=child.ended,
-                on_closing=child.begin_to_end,
-            )
-        except BaseException:
-            await child.end_now()
-            raise
-        child.wait_for_users = connection.wait_closed
-        try:
-            await greeted(connection._link)
-        except BaseException:
-            connection.close(drain_timeout=0)
-            await child.end_now()
-            raise
-        return connection
 
-    return Opening(open_connection())
+async def open_process(
+    argv: Sequence[str | os.PathLike[str]],
+    fds: tuple[int, int] = (0, 1),
+    *,
+    title: str | None = None,
+    router: Router[S] | None,
+    env: Mapping[str, str] | None,
+    cwd: str | os.PathLike[str] | None,
+    kill_timeout: float,
+    **options: Unpack[ConnectionOptions],
+) -> ProcessConnection[S]:
+    """Do what `connect_process` says, with options that were checked.
+
+    Args:
+        argv: the program and its arguments.
+        fds: as for `connect_process`.
+        title: what messages call the program; what the arguments say, if left out.
+        router: as for `connect_process`.
+        env: as for `connect_process`.
+        cwd: as for `connect_process`.
+        kill_timeout: as for `connect_process`.
+        options: as for `connect_process`.
+    """
+    child = await ChildProcess.start(
+        argv, fds, title=title, env=env, cwd=cwd, kill_timeout=kill_timeout
+    )
+    connection = ProcessConnection(child, router, **options)
+    try:
+        await join_pipes(
+            LinkProtocol(connection),
+            child.read_fd,
+            child.write_fd,
+            peer_ended=child.ended,
+            on_closing=child.begin_to_end,
+        )
+    except BaseException:
+        await child.end_now()
+        raise
+    child.wait_for_users = connection.wait_closed
+    try:
+        await greeted(connection._link)
+    except BaseException:
+        connection.close(drain_timeout=0)
+        await child.end_now()
+        raise
+    return connection

@@ -52,7 +52,8 @@ class Client(Calling[S]):
       turn behind others: it is sent on the next connection, whichever command it is.
     - The peer answered that it is closing (`CLOSING`): it has not carried it out. The client
       leaves that connection, where calls under way may finish, and sends the command, whichever
-      it is, elsewhere.
+      it is, elsewhere. A `CLOSING` that a typed_amp peer passes on from somebody else is the call's
+      error.
     - The peer answered that it is busy (`BUSY`): likewise it has not. The client waits, and sends
       the command again.
 

@@ -127,7 +127,7 @@ class Resending(Generic[S]):
                 failure = error
             except RemoteAmpError as error:
                 was_sent = True
-                if error.code == _CLOSING:
+                if error.code == _CLOSING and kept.connection._link.is_peer_closing:
                     kept.upkeep.leave(kept, error)
                 elif error.code == _BUSY:
                     supply.set_back(kept)

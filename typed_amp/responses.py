@@ -392,6 +392,13 @@ class Responses(Generic[S]):
         return [task for task in self._tasks.values() if task is not None]
 
     @property
+    def untold(self) -> list[asyncio.Task[None]]:
+        """Those of which the caller wants no answer."""
+        return [
+            task for asked, task in self._tasks.items() if task is not None and asked.tag is None
+        ]
+
+    @property
     def handover(self) -> Handover:
         """What takes over when a responder has agreed to a change of protocol."""
         return self.link.handover

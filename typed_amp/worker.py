@@ -1,4 +1,4 @@
-"""The program of a worker: `python -m typed_amp.worker SETTINGS`, started by a `WorkerPool`.
+"""The program of a worker, which a `WorkerPool` starts.
 
 Rule of this module: it serves whoever started it, or says why it can't, and ends with it. Nothing
 that the user's modules do while they are imported breaks the stream.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
-import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,12 +18,15 @@ from typing import TYPE_CHECKING, Any, Final
 from typed_amp.orphans import end_with_parent
 from typed_amp.plain_functions import abandoned, run_in_thread, run_inline
 from typed_amp.router import Router
+from typed_amp.server import loop_factory
 from typed_amp.stdio import serve_fds, take_standard_streams
-from typed_amp.worker_commands import NotStartedError, Settle, Settled, WorkerSettings
+from typed_amp.worker_commands import LOADING, NotStartedError, Settle, Settled, WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from types import TracebackType
+
+    from typed_amp.connection import Connection
 
 __all__ = ["load_router", "main"]
 
@@ -58,23 +60,29 @@ def load_router(target: str) -> Router[Any]:
     return found
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serve until the parent closes the pipe; gives the exit status."""
-    settings = WorkerSettings.read(arguments[0])
+def main(told: str) -> int:
+    """Serve until the parent closes the pipe; gives the exit status.
+
+    Args:
+        told: the settings, as `WorkerSettings.written` gives them.
+    """
+    settings = WorkerSettings.read(told)
     fds = take_standard_streams()
     end_with_parent(settings.parent, fds[0])
     # Ctrl-C is for the parent to act on. A handler, since programs that it starts would inherit
     # that the signal is ignored.
     signal.signal(signal.SIGINT, lambda *_: None)
-    sys.path[:] = settings.path
     exit_status = 0
+    loading = LOADING.set(settings.target)
     try:
         router = _with_commands(load_router(settings.target))
         router.run_plain_functions(run_in_thread if settings.threads else run_inline)
     except BaseException as error:  # whatever it is, also an end of the program
         router = _without_commands(error)
         exit_status = 1
-    asyncio.run(_serve(router, settings, *fds))
+    LOADING.reset(loading)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(router, settings, *fds))
     return exit_status
 
 
@@ -83,7 +91,8 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(settings.max_concurrency + _MORE_THREADS))
-    most = max(settings.limits.max_requests, settings.max_concurrency + _MORE_REQUESTS)
+    # Two for each place, since the pool asks when what wants no answer is done.
+    most = max(settings.limits.max_requests, 2 * settings.max_concurrency + _MORE_REQUESTS)
     async with serve_fds(
         router,
         read_fd,
@@ -102,8 +111,18 @@ def _with_commands(router: Router[Any]) -> Router[Any]:
     outer._state = router._state  # both are to make the same
     outer.include(router)
 
+    waited_for: set[asyncio.Task[None]] = set()
+
     @outer.responder(Settle)
-    async def settle(command: Settle) -> Settled:
+    async def settle(command: Settle, connection: Connection[Any]) -> Settled:
+        if command.follows_untold:
+            for task in connection._link.responses.untold:
+                if task not in waited_for:
+                    waited_for.add(task)
+                    task.add_done_callback(waited_for.discard)
+                    await asyncio.wait([task])
+                    break
+            return Settled(unsettled=0)
         await asyncio.sleep(0)  # for what was just cancelled to notice
         if running := abandoned():
             await asyncio.wait(running, timeout=command.seconds)
@@ -114,14 +133,20 @@ def _with_commands(router: Router[Any]) -> Router[Any]:
 
 def _without_commands(error: BaseException) -> Router[Any]:
     router = Router()
-    reason = "".join(traceback.format_exception_only(error)).strip()
-    told = "".join(traceback.format_exception(error.with_traceback(_users_part(error)))).strip()
+    reason = _text(traceback.format_exception_only(error))[:_MOST_CHARACTERS]
+    users_part = error.with_traceback(_users_part(error))
+    told = _text(traceback.format_exception(users_part))[-_MOST_CHARACTERS:]
 
     @router.responder(Settle)
     async def settle(_command: Settle) -> Settled:
-        raise NotStartedError(reason=reason[:_MOST_CHARACTERS], traceback=told[-_MOST_CHARACTERS:])
+        raise NotStartedError(reason=reason, traceback=told)
 
     return router
+
+
+def _text(lines: Iterable[str]) -> str:
+    """Join lines to a text that can travel: names of files may be in it that are none."""
+    return "".join(lines).strip().encode("utf-8", "backslashreplace").decode()
 
 
 def _users_part(error: BaseException) -> TracebackType | None:
@@ -134,7 +159,3 @@ def _users_part(error: BaseException) -> TracebackType | None:
             break
         rest = rest.tb_next
     return rest
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,48 +1,43 @@
-"""Typed calls to a pool of processes.
+"""A pool of processes that are called: the face of it.
 
-Rule of this module: every call ends: with its answer, or with an error that says why there is none.
-Which processes there are is the business of `Crew`.
+Rule of this module: it says what there is, and when all of it begins and ends. Which processes
+there are is the business of `Crew`, and what becomes of a call that of `WorkerCalls`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
-import re
 import sys
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self
 
 from typing_extensions import TypeVar
 
 from typed_amp.backoff import Backoff
-from typed_amp.box import CLOSING
+from typed_amp.box import printable
 from typed_amp.command import make_command
 from typed_amp.crew import Crew
-from typed_amp.deadlines import time_for
-from typed_amp.errors import (
-    CallTimeoutError,
-    ConnectionLostError,
-    QueueFullError,
-    RemoteAmpError,
-)
+from typed_amp.errors import ConnectionLostError, WorkerStartError
 from typed_amp.limits import DEFAULT_LIMITS
 from typed_amp.opening import ClosedAtEnd
 from typed_amp.options import DRAIN_TIMEOUT, check_options
 from typed_amp.processes import KILL_TIMEOUT
 from typed_amp.recycling import Recycling
-from typed_amp.worker_commands import WorkerSettings
+from typed_amp.worker_calls import WorkerCalls
+from typed_amp.worker_commands import LOADING, WorkerSettings
 from typed_amp.worker_process import open_worker
 from typed_amp.worker_state import PoolCounters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
+    from typed_amp.box import Box
     from typed_amp.command import Command
+    from typed_amp.connection import Connection
     from typed_amp.limits import Limits
     from typed_amp.router import Router
-    from typed_amp.signature import Signature
-    from typed_amp.worker_process import Worker
     from typed_amp.worker_state import WorkerState
 
 __all__ = ["ATTEMPTS", "GRACE", "MAX_QUEUED", "START_TIMEOUT", "WorkerPool"]
@@ -67,8 +62,6 @@ GRACE: Final = 1.0
 
 START_TIMEOUT: Final = 60.0
 """How many seconds a worker has until it takes calls, unless told otherwise: imports take time."""
-
-_CLOSING: Final = CLOSING.decode()
 
 _BACKOFF: Final = Backoff(maximum=5.0, reset_after=1.0)
 """Of a worker there is one on this machine, and nobody else's attempts to be spread from."""
@@ -177,28 +170,19 @@ class WorkerPool(ClosedAtEnd):
                 raise ValueError(f"{name} must be positive, not {seconds}")
         if max_queued < 0:
             raise ValueError(f"max_queued must not be negative, not {max_queued}")
-        if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", target) or target.startswith("__main__:"):
-            raise ValueError(
-                f"a worker can't import {target!r}; write package.module:router, with a module that"
-                " is not the program itself"
-            )
-        if router is not None:
-            router.begin_serving()
         settings = WorkerSettings(
             target=target,
-            parent=os.getpid(),
-            path=sys.path[:],
+            path=_module_path(),
             limits=limits or DEFAULT_LIMITS,
             max_concurrency=max_concurrency,
             threads=max_concurrency > 1 if threads is None else threads,
             drain_timeout=drain_timeout,
         )
+        if router is not None:
+            router.begin_serving()
         self._target = target
         self._size = workers
-        self._max_queued = max_queued
-        self._attempts = attempts
         self._drain_timeout = drain_timeout
-        self._call_timeout = call_timeout
         self._crew = Crew(
             target,
             open_worker(
@@ -217,10 +201,9 @@ class WorkerPool(ClosedAtEnd):
             start_timeout=start_timeout,
             grace=grace,
         )
-        self._made = self._moved = self._refused = 0
-        self._inside = 0
-        self._is_open = False
-        self._is_closing = False
+        self._calls = WorkerCalls(
+            self, self._crew, max_queued=max_queued, attempts=attempts, timeout=call_timeout
+        )
         self._last_call: asyncio.TimerHandle | None = None
 
     # -- Calling -----------------------------------------------------------------------------------
@@ -243,18 +226,18 @@ class WorkerPool(ClosedAtEnd):
             CallTimeoutError: the time is over.
             Exception: as `Connection.call`.
         """
-        signature: Signature[Any, R] = command.__amp_signature__()
-        if not self._is_open:
-            raise self._closed(signature.title)
-        seconds = time_for(timeout, self._call_timeout)
-        self._made += 1
-        self._inside += 1
-        try:
-            return await self._carry_out(command, signature, seconds)
-        finally:
-            self._inside -= 1
-            if self._is_closing:
-                self._check_drained()
+        signature = command.__amp_signature__()
+
+        def send(connection: Connection[Any], seconds: float) -> Awaitable[R]:
+            return connection.call(command, timeout=seconds)
+
+        return await self._calls.send(
+            signature.title,
+            send,
+            is_idempotent=signature.idempotent,
+            requires_answer=signature.requires_answer,
+            timeout=timeout,
+        )
 
     async def call_remote(
         self, command: Callable[P, Command[R]], /, *args: P.args, **kwargs: P.kwargs
@@ -267,115 +250,38 @@ class WorkerPool(ClosedAtEnd):
         """
         return await self.call(make_command(command, *args, **kwargs))
 
-    async def _carry_out(
-        self, command: Command[R], signature: Signature[Any, R], seconds: float | None
-    ) -> R:
-        crew = self._crew
-        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        tries = 0
-        failure: Exception | None = None
-        was_sent = False
-        notes: list[str] = []
-        while True:
-            worker = crew.take()
-            if worker is None:
-                worker = await self._place(signature.title, seconds, deadline, failure)
-            try:
-                answer = await self._call(worker, command, signature, seconds, deadline)
-            except ConnectionLostError as error:
-                # A command may declare this very class, for a connection that its responder lost.
-                if not worker.connection.is_closed:
-                    raise
-                if worker.doom is not None:
-                    error.add_note(f"The pool has killed it: {worker.doom}.")
-                may_go_again = signature.idempotent or not error.was_sent
-                was_sent = error.was_sent = was_sent or error.was_sent
-                tries += was_sent
-                if not may_go_again or crew.is_dismissed or tries == self._attempts:
-                    for note in notes:
-                        error.add_note(note)
-                    raise
-                notes.append(f"attempt {tries}: {error}")
-                failure = error
-            except RemoteAmpError as error:
-                if error.code != _CLOSING or crew.is_dismissed:
-                    raise
-                crew.leave(worker)  # it has not carried it out
-                failure = error
-            else:
-                return answer
-            self._moved += 1
-
-    async def _call(
+    async def call_box(
         self,
-        worker: Worker,
-        command: Command[R],
-        signature: Signature[Any, R],
-        seconds: float | None,
-        deadline: float | None,
-    ) -> R:
-        """Make a call on a worker, and see that its place is given back."""
-        is_over = signature.requires_answer
-        title: str | None = None
-        left = math.inf
-        if deadline is not None:
-            left = deadline - asyncio.get_running_loop().time()
-        try:
-            return await worker.connection.call(command, timeout=left)
-        except CallTimeoutError as error:
-            is_over, title = False, signature.title
-            if seconds is None:
-                raise
-            raise CallTimeoutError(signature.title, seconds, error.peer) from error.__cause__
-        except asyncio.CancelledError:
-            is_over, title = False, signature.title
-            raise
-        finally:
-            if is_over:
-                self._crew.give_back(worker)
-            else:
-                self._crew.give_back_settled(worker, title)
-
-    async def _place(
-        self,
-        title: str,
-        seconds: float | None,
-        deadline: float | None,
-        failure: Exception | None,
-    ) -> Worker:
-        """Wait for a place in a worker.
+        name: str | bytes,
+        box: Mapping[bytes, bytes] = MappingProxyType({}),
+        *,
+        requires_answer: bool = True,
+        idempotent: bool = False,
+        timeout: float | None = None,
+    ) -> Box:
+        """Call a command by its name, with a box as it is; see `Connection.call_box`.
 
         Args:
-            title: the command's name, for messages.
-            seconds: the time of the call.
-            deadline: its end.
-            failure: why it comes again, if it does; it then goes before others.
+            name: as for `Connection.call_box`.
+            box: as for `Connection.call_box`.
+            requires_answer: as for `Connection.call_box`.
+            idempotent: whether it may go to another worker when one was lost.
+            timeout: as for `call`.
 
         Raises:
-            QueueFullError: too many wait.
-            CallTimeoutError: the time is over.
-            ConnectionLostError: there will be none.
+            Exception: as `call` and `Connection.call_box`.
         """
-        crew = self._crew
-        if failure is None and crew.queued >= self._max_queued:
-            self._refused += 1
-            self._made -= 1
-            raise QueueFullError(title, crew.queued)
-        try:
-            worker = await crew.wait_for_place(deadline, is_first=failure is not None)
-        except TimeoutError:
-            assert seconds is not None
-            raise CallTimeoutError(title, seconds, f"the queue of {self!r}") from failure
-        if worker is None:
-            raise self._closed(title) from failure
-        return worker
 
-    def _closed(self, title: str) -> ConnectionLostError:
-        error = ConnectionLostError(
-            f"{title}: {self!r} {'is closed' if self._is_closing else 'is not open yet'}"
+        def send(connection: Connection[Any], seconds: float) -> Awaitable[Box]:
+            return connection.call_box(name, box, requires_answer=requires_answer, timeout=seconds)
+
+        return await self._calls.send(
+            printable(name.encode() if isinstance(name, str) else name),
+            send,
+            is_idempotent=idempotent,
+            requires_answer=requires_answer,
+            timeout=timeout,
         )
-        error.was_sent = False
-        return error
 
     # -- Watching ----------------------------------------------------------------------------------
 
@@ -387,13 +293,13 @@ class WorkerPool(ClosedAtEnd):
     @property
     def counters(self) -> PoolCounters:
         """What happened up to now, in numbers."""
-        crew = self._crew
+        calls, crew = self._calls, self._crew
         return PoolCounters(
-            calls=self._made,
+            calls=calls.made,
             calls_queued=crew.queued,
             calls_in_flight=crew.in_flight,
-            calls_moved=self._moved,
-            calls_refused=self._refused,
+            calls_moved=calls.moved,
+            calls_refused=calls.refused,
             workers_started=crew.started,
             workers_recycled=crew.recycled,
             workers_lost=crew.lost,
@@ -404,7 +310,7 @@ class WorkerPool(ClosedAtEnd):
     @property
     def is_closed(self) -> bool:
         """Whether calls fail, since somebody has closed the pool."""
-        return self._is_closing
+        return self._calls.is_ended
 
     # -- Opening and closing -----------------------------------------------------------------------
 
@@ -421,15 +327,13 @@ class WorkerPool(ClosedAtEnd):
                 was said where the pool was made.
         """
         seconds = self._drain_timeout if drain_timeout is None else drain_timeout
-        was_open = self._is_open
-        self._is_open = False
-        self._is_closing = True
-        self._crew.on_given_back = self._check_drained
+        self._calls.is_ended = True
+        self._calls.on_over = self._crew.on_given_back = self._check_drained
         if self._crew.is_dismissed:
             if not seconds:
                 self._abort()
             return
-        if not was_open and self._last_call is None:
+        if not self._calls.has_begun:
             self._crew.dismiss()
             return
         if not seconds:
@@ -449,7 +353,7 @@ class WorkerPool(ClosedAtEnd):
 
     def _check_drained(self) -> None:
         # Also calls that were given up, and those that want no answer.
-        if self._inside or self._crew.in_flight or self._crew.is_dismissed:
+        if self._calls.under_way or self._crew.in_flight or self._crew.is_dismissed:
             return
         if self._last_call is not None:
             self._last_call.cancel()
@@ -470,11 +374,19 @@ class WorkerPool(ClosedAtEnd):
 
         Raises:
             WorkerStartError: one can't begin; the others are ended.
-            ConnectionLostError: the pool was opened before.
+            ConnectionLostError: the pool was opened or closed before.
         """
-        if self._is_closing or self._is_open:
-            raise ConnectionLostError(f"{self!r} was opened before; make another")
-        self._is_open = True
+        if (loading := LOADING.get()) is not None:
+            raise WorkerStartError(
+                self._target,
+                f"it is to begin while a worker imports {loading}, which would start workers"
+                " without end. What a program does when it is run, and not when it is imported,"
+                ' stands under `if __name__ == "__main__":`',
+            )
+        if self._calls.has_begun or self._calls.is_ended:
+            done = "opened" if self._calls.has_begun else "closed"
+            raise ConnectionLostError(f"{self!r} was {done} before; make another")
+        self._calls.has_begun = True
         try:
             await self._crew.assemble()
         except BaseException:
@@ -487,8 +399,17 @@ class WorkerPool(ClosedAtEnd):
         return await self._opened()
 
     def __repr__(self) -> str:
-        status = "closed" if self._is_closing else "open" if self._is_open else "not open"
+        calls = self._calls
+        status = "closed" if calls.is_ended else "open" if calls.has_begun else "not open"
         return f"<WorkerPool of {self._target}, {self._size} workers, {status}>"
+
+
+def _module_path() -> list[str]:
+    """Give where this process looks for modules, for one that may be in another directory."""
+    return [
+        str(Path(entry).absolute() if Path(entry).exists() else entry)  # some are no paths
+        for entry in sys.path
+    ]
 
 
 def _processors() -> int:

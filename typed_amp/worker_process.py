@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.box import CLOSING
 from typed_amp.errors import CallTimeoutError, ConnectionLostError, RemoteAmpError, WorkerStartError
-from typed_amp.processes import connect_process
+from typed_amp.processes import open_process
 from typed_amp.worker_commands import NotStartedError, Settle
 from typed_amp.worker_state import WorkerState, WorkerStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-    from typed_amp.opening import Opening
     from typed_amp.processes import ProcessConnection
     from typed_amp.worker_commands import WorkerSettings
 
 __all__ = ["Worker", "open_worker", "start_worker"]
+
+_PROGRAM: Final = """
+import json, sys
+settings = sys.argv.pop()
+sys.path[:] = json.loads(settings)["path"]
+from typed_amp.worker import main
+sys.exit(main(settings))
+"""
+"""With `-P`, so that what is in the directory where a worker begins is not taken for Python's own
+modules; and typed_amp is found where this process has found it."""
 
 
 class Worker:
@@ -37,6 +49,7 @@ class Worker:
         in_flight: how many calls it has.
         given: how many it was given.
         is_retired: whether it gets no more.
+        is_lost: whether it has ended, or begun to, and nobody here had asked for it.
         is_stuck: whether it can't be ended well: a function of its goes on for ever.
         doom: why the pool has killed it, if it has.
         is_gone: set when another is to take its place.
@@ -49,6 +62,7 @@ class Worker:
         "given",
         "in_flight",
         "is_gone",
+        "is_lost",
         "is_retired",
         "is_stuck",
         "since",
@@ -59,6 +73,7 @@ class Worker:
         self.in_flight: int = 0
         self.given: int = 0
         self.is_retired: bool = False
+        self.is_lost: bool = False
         self.is_stuck: bool = False
         self.doom: str | None = None
         self.is_gone: asyncio.Event = asyncio.Event()
@@ -68,6 +83,11 @@ class Worker:
     def age(self) -> float:
         """How many seconds ago it was ready."""
         return asyncio.get_running_loop().time() - self.since
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it has said that it ends, and refuses what it is asked from now on."""
+        return self.connection._link.is_peer_closing
 
     @property
     def state(self) -> WorkerState:
@@ -103,25 +123,25 @@ class Worker:
         self.connection.close(drain_timeout=0)
 
     async def settle(self, grace: float | None) -> str | None:
-        """Wait until it has left off what was given up.
+        """Wait until it has left off what was given up, or has done what wants no answer.
 
         Args:
-            grace: the seconds that it has for it; None for ever. A function in a thread has half
-                of them.
+            grace: the seconds that it has to leave off, of which a function in a thread has half;
+                None if it is to do what it was told, and has any time for it.
 
         Returns:
-            Why that will never be so by itself, if so.
+            Why that will never be so by itself, if so; of a worker that is stuck only once.
         """
-        seconds = math.inf if grace is None else grace
+        question, seconds = Settle(follows_untold=True), math.inf
+        if grace is not None:
+            question, seconds = Settle(seconds=grace / 2), grace
         try:
-            settled = await self.connection.call(
-                Settle(seconds=0.0 if grace is None else grace / 2), timeout=seconds
-            )
+            settled = await self.connection.call(question, timeout=seconds)
         except CallTimeoutError:
             return "its event loop stands still"
         except (ConnectionLostError, RemoteAmpError):
             return None
-        if settled.unsettled:
+        if settled.unsettled and not self.is_stuck:
             self.is_stuck = True
             return "a function that it runs in a thread doesn't end"
         return None
@@ -129,7 +149,7 @@ class Worker:
 
 def open_worker(
     settings: WorkerSettings, **options: Any
-) -> Callable[[], Opening[ProcessConnection[Any]]]:
+) -> Callable[[], Coroutine[Any, Any, ProcessConnection[Any]]]:
     """Give what starts the process of a worker.
 
     Args:
@@ -137,16 +157,16 @@ def open_worker(
         options: as for `connect_process`.
     """
 
-    def start() -> Opening[ProcessConnection[Any]]:
-        return connect_process(
-            *(sys.executable, "-m", "typed_amp.worker", settings.written()), **options
-        )
+    async def start() -> ProcessConnection[Any]:
+        told = replace(settings, parent=os.getpid()).written()
+        arguments = sys.executable, "-P", "-c", _PROGRAM, told
+        return await open_process(arguments, title="typed_amp.worker", **options)
 
     return start
 
 
 async def start_worker(
-    open_connection: Callable[[], Opening[ProcessConnection[Any]]],
+    open_connection: Callable[[], Coroutine[Any, Any, ProcessConnection[Any]]],
     target: str,
     timeout: float | None,
 ) -> Worker:
@@ -181,9 +201,13 @@ async def start_worker(
         if isinstance(error, TimeoutError):
             told = f"it was not ready within {timeout:.3g} seconds, see start_timeout"
             raise WorkerStartError(target, told) from error
-        if isinstance(error, ConnectionLostError):
+        is_closing = isinstance(error, RemoteAmpError) and error.code == CLOSING.decode()
+        if is_closing or isinstance(error, ConnectionLostError):
             told = f"it ended before it was ready; standard error may say more ({error})"
             raise WorkerStartError(target, told) from error
         if isinstance(error, (OSError, RemoteAmpError)):
             raise WorkerStartError(target, str(error)) from error
+        if isinstance(error, Exception):  # something is odd here, such as in sys.path
+            told = f"it can't be started: {type(error).__name__}: {error}"
+            raise WorkerStartError(target, told) from error
         raise
