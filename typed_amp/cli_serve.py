@@ -25,6 +25,7 @@ from typed_amp.supervisor import Supervisor
 from typed_amp.terminal import fail, forget_output
 from typed_amp.tls_files import TLSFileTrouble, server_context
 from typed_amp.watching import changes_of
+from typed_amp.worker_pool import START_TIMEOUT
 
 if TYPE_CHECKING:
     import socket
@@ -154,6 +155,13 @@ def serve(
             min=0, metavar="SECONDS", help="How long running responders may go on at the end."
         ),
     ] = DRAIN_TIMEOUT,
+    start_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long a worker may take until it has loaded ROUTER and is ready.",
+        ),
+    ] = START_TIMEOUT,
     log_level: Annotated[
         LogLevel, typer.Option(help="What is logged on standard error.", case_sensitive=False)
     ] = LogLevel.INFO,
@@ -172,10 +180,13 @@ def serve(
         fail(f"{router!r} is no router; say package.module:router")
     if tls_cert is None and (tls_key or tls_ca):
         fail(f"{'--tls-key' if tls_key else '--tls-ca'} needs --tls-cert too")
+    if not start_timeout > 0:
+        fail(f"--start-timeout must be positive, not {start_timeout:g}")
     settings = ServeSettings(
         router,
         drain_timeout=drain_timeout,
         max_connections=max_connections,
+        start_timeout=start_timeout,
         log_level=log_level.name,
         tls_certificate=_as_text(tls_cert),
         tls_key=_as_text(tls_key),
