@@ -157,7 +157,9 @@ class SupervisedProcess:
             ) from None
 
     async def serve(self) -> None:
-        """Have it serve, now that it is ready, and wait until it does. Cancelling only stops the waiting.
+        """Have it serve, now that it is ready, and wait until it does.
+
+        Cancelling only stops the waiting.
 
         Raises:
             NotReadyError: it can't, or takes longer than it may: then it is killed.

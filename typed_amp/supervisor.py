@@ -180,17 +180,15 @@ class Supervisor:
 
     async def _wait_for_room(self) -> None:
         """Wait until another generation may come."""
-        is_told = False
-        while len(draining := [g for g in self._generations if g is not self._serving]) >= (
-            _MAX_DRAINING
-        ):
-            if not is_told:
-                is_told = True
-                told = "%d generations of workers drain; reloading when one of them has"
-                _logger.info(told, len(draining))
-            await asyncio.wait(
-                [self._drain(each) for each in draining], return_when=asyncio.FIRST_COMPLETED
-            )
+        if len(self._leaving()) >= _MAX_DRAINING:
+            told = "%d generations of workers drain; reloading when one of them has"
+            _logger.info(told, _MAX_DRAINING)
+        while len(leaving := self._leaving()) >= _MAX_DRAINING:
+            draining = [self._drain(each) for each in leaving]
+            await asyncio.wait(draining, return_when=asyncio.FIRST_COMPLETED)
+
+    def _leaving(self) -> list[Generation]:
+        return [each for each in self._generations if each is not self._serving]
 
     # -- Reloading ---------------------------------------------------------------------------
 
