@@ -46,10 +46,10 @@ worker that ends is started again. All end with the supervisor.
 
 \b
 Signals to the supervisor:
-  SIGHUP           load everything anew: new workers begin with the code and the certificates
-                   that there are now; when all serve, the old ones drain, one after the other.
-                   No call of a reconnecting client fails. If the new ones can't begin, the old
-                   ones go on.
+  SIGHUP           load everything anew: new workers load the code and the certificates that
+                   there are now; when all are ready they serve, and the old ones drain.
+                   No call of a reconnecting client fails. If one can't begin, all of the old
+                   ones go on, and none of the new.
   SIGTERM, SIGINT  drain: accept nothing more, let running responders finish, end. Another of
                    them ends all at once.
 
