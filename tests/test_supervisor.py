@@ -543,6 +543,7 @@ async def test_no_call_fails_while_all_is_reloaded_in_haste(tmp_path: Path, turn
         await served.workers()
         load = Load(served.port)
         load.begin()
+        new: dict[int, int] = {}
         for number in range(3):
             await load.more(200)
             # One that fails when half of it is ready,

@@ -53,7 +53,8 @@ class Generation:
         self._sockets = sockets
         self._table = table
         self._first: list[SupervisedProcess] = []
-        self._keeping: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        """What may have one more serve."""
         self._draining: asyncio.Task[bool] | None = None
         self._is_cut_off = False
         self.processes: set[SupervisedProcess] = set()
@@ -79,12 +80,11 @@ class Generation:
             asyncio.create_task(self._bring_up(number, meeting))
             for number in range(1, self._count + 1)
         ]
+        self._tasks += starting
         try:
             self._first = await asyncio.gather(*starting)
         except BaseException:
-            for task in starting:
-                task.cancel()
-            await asyncio.wait(starting)
+            await self._end_tasks()
             raise
 
     def keep(self) -> asyncio.Task[None]:
@@ -93,8 +93,9 @@ class Generation:
         Returns:
             What does that. It fails only if this module does.
         """
-        self._keeping = asyncio.create_task(self._keep_all())
-        return self._keeping
+        keeping = asyncio.create_task(self._keep_all())
+        self._tasks.append(keeping)
+        return keeping
 
     def drain(self, *, has_successor: bool = False) -> asyncio.Task[bool]:
         """Have all workers finish what runs and end, and kill those that take too long for that.
@@ -184,9 +185,7 @@ class Generation:
     # -- Going -----------------------------------------------------------------------------------
 
     async def _drain(self, *, has_successor: bool) -> bool:
-        if self._keeping is not None:  # it may be about to have another one serve
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
+        await self._end_tasks()
         processes = tuple(self.processes)
         if has_successor:
             # First of all they accept no more, so that who leaves one doesn't come to another.
@@ -195,6 +194,12 @@ class Generation:
         for process in processes:
             process.tell("drain")
         return all(await asyncio.gather(*map(self._see_off, processes)))
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            if not task.cancelling():  # it may be busy with ending what it has begun
+                task.cancel()
+        await asyncio.wait(self._tasks)
 
     async def _see_off(self, process: SupervisedProcess) -> bool:
         ends_by_itself = await process.end_within(self._settings.patience)
