@@ -61,8 +61,8 @@ UNINTERRUPTED = "import ctypes\nctypes.PyDLL(None).sleep(1000)  # holds Python's
 
 ONE_READY = """
 import os
+import pathlib
 import time
-from pathlib import Path
 
 try:
     os.open("first", os.O_CREAT | os.O_EXCL)
@@ -70,6 +70,8 @@ except FileExistsError:
     %s
 """
 """Only one worker gets by this."""
+
+ONE_HANGS = ONE_READY % "pathlib.Path('begun').touch(); time.sleep(1000)"
 
 
 async def ask(served: Served, times: int = 1) -> set[int]:
@@ -301,7 +303,7 @@ async def test_a_worker_that_dies_while_others_begin_fails_the_reload(tmp_path: 
     options = ("--workers", "2", "--log-level", "debug")
     async with serve(*options, directory=tmp_path) as served:
         old = await served.workers()
-        write(tmp_path, ONE_READY % "time.sleep(1000)" + SHOP)
+        write(tmp_path, ONE_HANGS + SHOP)
         served.signal(signal.SIGHUP)
         line = await served.line(r"worker \d \(\d+\) is ready")
         (ready,) = re.findall(r"\((\d+)\) is ready", line)
@@ -552,12 +554,14 @@ async def test_no_call_fails_while_all_is_reloaded_in_haste(tmp_path: Path, turn
             await served.line("FileExistsError.*; the workers that there are go on")
             (tmp_path / "first").unlink()
             # one that is given up when half of it is ready,
-            write(tmp_path, ONE_READY % "time.sleep(1000)" + SHOP)
+            write(tmp_path, ONE_HANGS + SHOP)
             served.signal(signal.SIGHUP)
             await served.line(r"is ready")
+            await until((tmp_path / "begun").exists)
             # and one that is good, while the one before drains.
             write(tmp_path, SHOP.replace('"one"', f'"{number}"'))
             (tmp_path / "first").unlink()
+            (tmp_path / "begun").unlink()
             new = await served.reload()
         while not await ask(served, 20) <= set(new.values()):
             pass
