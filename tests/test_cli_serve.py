@@ -29,6 +29,8 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     assert "can't read" in errors
     errors = fail("serve", "shop:router", "--workers", "0", directory=tmp_path)
     assert "Invalid value for '--workers'" in errors
+    errors = fail("serve", "shop:router", "--start-timeout", "0", directory=tmp_path)
+    assert "--start-timeout must be positive, not 0" in errors
 
 
 def test_where_nobody_can_listen_is_told(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ LAYERS = [
     ["connection_pool", "reconnecting", "worker_pool"],
     ["named", "terminal", "tls_files", "watching", "serve_settings"],
     ["completion", "supervised", "supervised_process"],
+    ["generation"],
     ["load", "supervisor"],
     ["call_arguments", "tables"],
     ["cli_call", "cli_serve"],

@@ -8,6 +8,7 @@ def test_an_assignment_travels_as_json() -> None:
         "shop:router",
         drain_timeout=0.5,
         max_connections=7,
+        start_timeout=1.5,
         log_level="DEBUG",
         tls_certificate="/größe.pem",
         tls_key=None,
@@ -19,5 +20,5 @@ def test_an_assignment_travels_as_json() -> None:
 
 
 def test_a_worker_has_time_to_drain_and_to_notice() -> None:
-    settings = ServeSettings("shop:router", drain_timeout=30, max_connections=1)
+    settings = ServeSettings("shop:router", drain_timeout=30, max_connections=1, start_timeout=1)
     assert settings.patience > 30

@@ -82,6 +82,9 @@ class Attempts(Generic[A]):
     Each address is tried in its turn, without a wait between them; when all have failed, that is
     followed by one. A lost connection counts as a failure of its address.
 
+    What keeps processes has one "address", the worker that is started again, and a process that
+    has ended is a lost connection.
+
     Args:
         addresses: the addresses, at least one.
         backoff: says how long the waits are.

@@ -25,6 +25,7 @@ from typed_amp.supervisor import Supervisor
 from typed_amp.terminal import fail, forget_output
 from typed_amp.tls_files import TLSFileTrouble, server_context
 from typed_amp.watching import changes_of
+from typed_amp.worker_pool import START_TIMEOUT
 
 if TYPE_CHECKING:
     import socket
@@ -45,10 +46,10 @@ worker that ends is started again. All end with the supervisor.
 
 \b
 Signals to the supervisor:
-  SIGHUP           load everything anew: new workers begin with the code and the certificates
-                   that there are now; when all serve, the old ones drain, one after the other.
-                   No call of a reconnecting client fails. If the new ones can't begin, the old
-                   ones go on.
+  SIGHUP           load everything anew: new workers load the code and the certificates that
+                   there are now; when all are ready they serve, and the old ones drain.
+                   No call of a reconnecting client fails. If one can't begin, all of the old
+                   ones go on, and none of the new.
   SIGTERM, SIGINT  drain: accept nothing more, let running responders finish, end. Another of
                    them ends all at once.
 
@@ -154,6 +155,13 @@ def serve(
             min=0, metavar="SECONDS", help="How long running responders may go on at the end."
         ),
     ] = DRAIN_TIMEOUT,
+    start_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long a worker may take until it has loaded ROUTER and is ready.",
+        ),
+    ] = START_TIMEOUT,
     log_level: Annotated[
         LogLevel, typer.Option(help="What is logged on standard error.", case_sensitive=False)
     ] = LogLevel.INFO,
@@ -172,10 +180,13 @@ def serve(
         fail(f"{router!r} is no router; say package.module:router")
     if tls_cert is None and (tls_key or tls_ca):
         fail(f"{'--tls-key' if tls_key else '--tls-ca'} needs --tls-cert too")
+    if not start_timeout > 0:
+        fail(f"--start-timeout must be positive, not {start_timeout:g}")
     settings = ServeSettings(
         router,
         drain_timeout=drain_timeout,
         max_connections=max_connections,
+        start_timeout=start_timeout,
         log_level=log_level.name,
         tls_certificate=_as_text(tls_cert),
         tls_key=_as_text(tls_key),

@@ -24,6 +24,7 @@ class ServeSettings:
         target: the router, as `package.module:router`.
         drain_timeout: seconds that responders may go on when a worker ends.
         max_connections: how many connections one worker may have.
+        start_timeout: seconds that a worker has until it is ready to serve.
         log_level: of the `logging` module.
         tls_certificate: the file of the server's certificate, if there is to be TLS.
         tls_key: the file of its private key, if that isn't in the same.
@@ -33,6 +34,7 @@ class ServeSettings:
     target: str
     drain_timeout: float
     max_connections: int
+    start_timeout: float
     log_level: str = "INFO"
     tls_certificate: str | None = None
     tls_key: str | None = None

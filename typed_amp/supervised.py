@@ -17,8 +17,10 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from typed_amp.errors import DefinitionError
 from typed_amp.inherited import serve_sockets
 from typed_amp.named import NameTrouble, find_modules_here, named_router
 from typed_amp.serve_settings import Assignment, log_as
@@ -27,7 +29,7 @@ from typed_amp.shared_counts import SharedCount
 from typed_amp.tls_files import TLSFileTrouble, server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from ssl import SSLContext
 
     from typed_amp.router import Router
@@ -86,16 +88,92 @@ class Control:
     def _pass_on(self, word: str) -> None:
         with self._lock:
             if self._hear is None:
+                if word == "give up":
+                    _say_where_it_is()
+                    os._exit(1)
                 self._unheard.append(word)
                 return
             with contextlib.suppress(RuntimeError):  # the loop has ended, and so does the process
                 self._hear(word)
 
 
+def _say_where_it_is() -> None:
+    """Log what the main thread is doing, from another thread."""
+    frames = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident or 0])
+    own = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
+    _logger.error(
+        "not ready in time; it is here:\n%s", "".join(traceback.format_list(own)).rstrip()
+    )
+
+
+class _Serving:
+    """The servers of this process, and what they are told.
+
+    Args:
+        servers: those servers.
+        balance: where this process says how many connections it has.
+    """
+
+    def __init__(self, servers: Sequence[Server[Any, Any]], balance: SharedCount | None) -> None:
+        self._servers = servers
+        self._balance = balance
+        self._retiring: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
+        for server in servers:
+            if balance is not None:
+                server._share(balance)
+
+    async def obey(self, told: asyncio.Queue[str]) -> None:
+        """Do what is said, until cancelled.
+
+        Args:
+            told: gives the words.
+        """
+        while True:
+            word = await told.get()
+            if word == "signal":
+                word = "drain" if self._draining is None else "stop"
+            if self._balance is not None:
+                self._balance.withdraw()
+            if word == "retire" and self._retiring is None:
+                self._retiring = asyncio.create_task(self._retire())
+            elif word == "drain" and self._draining is None:
+                self._draining = asyncio.create_task(self._drain())
+            elif word == "stop":
+                self._close(drain_timeout=0)
+            elif word == "orphaned":
+                _logger.error("the supervisor is gone; draining")
+                self._close()
+
+    async def wait_closed(self) -> None:
+        """Wait until all servers are closed, and nothing of them goes on."""
+        for server in self._servers:
+            await server.wait_closed()
+        for task in filter(None, (self._retiring, self._draining)):
+            await task
+
+    async def _retire(self) -> None:
+        stopping = (server.stop_accepting() for server in self._servers)
+        for error in await asyncio.gather(*stopping, return_exceptions=True):
+            if error is not None:
+                _logger.error("it could not stop accepting as it should", exc_info=error)
+
+    async def _drain(self) -> None:
+        if self._retiring is not None:
+            await self._retiring
+        self._close()
+
+    def _close(self, drain_timeout: float | None = None) -> None:
+        for server in self._servers:
+            server.close(drain_timeout=drain_timeout)
+
+
 async def serve(
     assignment: Assignment, router: Router[Any], context: SSLContext | None, control: Control
 ) -> None:
-    """Serve until the supervisor or a signal says that it is enough.
+    """Say that all is ready, and serve from when the supervisor wants it until it is enough.
+
+    The supervisor or a signal says when that is.
 
     Args:
         assignment: what to do.
@@ -104,6 +182,30 @@ async def serve(
         control: the line to the supervisor.
     """
     loop = asyncio.get_running_loop()
+    told: asyncio.Queue[str] = asyncio.Queue()
+    control.hear(told.put_nowait)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.put_nowait, "signal")
+    # What the program is made of stays; see `run`.
+    gc.collect()
+    gc.freeze()
+    control.say(ready=True)
+    if await told.get() != "serve":
+        return  # nobody is served yet
+    serving = _Serving(
+        await _open_servers(assignment, router, context),
+        None if assignment.place is None else SharedCount(assignment.balance, assignment.place),
+    )
+    control.say(serving=True)
+    obeying = loop.create_task(serving.obey(told))
+    await serving.wait_closed()
+    obeying.cancel()
+
+
+async def _open_servers(
+    assignment: Assignment, router: Router[Any], context: SSLContext | None
+) -> list[Server[Any, Any]]:
+    """Serve on the sockets that were inherited: those for TCP, and those for Unix."""
     settings = assignment.settings
     sockets = [socket.socket(fileno=fd) for fd in assignment.sockets]
     servers: list[Server[Any, Any]] = []
@@ -118,51 +220,7 @@ async def serve(
                 drain_timeout=settings.drain_timeout,
             )
             servers.append(await opening)
-    balance: SharedCount | None = None
-    if assignment.place is not None:
-        balance = SharedCount(assignment.balance, assignment.place)
-        for server in servers:
-            server._share(balance)
-    retiring: asyncio.Future[Any] | None = None
-    draining: asyncio.Task[None] | None = None
-
-    def close(drain_timeout: float | None = None) -> None:
-        for server in servers:
-            server.close(drain_timeout=drain_timeout)
-
-    async def drain() -> None:
-        if retiring is not None:
-            await retiring
-        close()
-
-    def obey(word: str) -> None:
-        nonlocal retiring, draining
-        if balance is not None:
-            balance.withdraw()
-        if word == "retire" and retiring is None:
-            retiring = asyncio.gather(*(server.stop_accepting() for server in servers))
-        elif word == "drain" and draining is None:
-            draining = loop.create_task(drain())
-        elif word == "stop":
-            close(drain_timeout=0)
-        elif word == "orphaned":
-            _logger.error("the supervisor is gone; draining")
-            close()
-
-    def signalled() -> None:
-        obey("drain" if draining is None else "stop")
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled)
-    # What the program is made of stays; see `run`.
-    gc.collect()
-    gc.freeze()
-    control.hear(obey)
-    control.say(ready=True)
-    for server in servers:
-        await server.wait_closed()
-    for waited_for in filter(None, (retiring, draining)):
-        await waited_for
+    return servers
 
 
 def main() -> None:
@@ -179,12 +237,13 @@ def main() -> None:
     find_modules_here()
     try:
         router = named_router(settings.target)
+        router.begin_serving()
         context = None
         if settings.tls_certificate is not None:
             context = server_context(
                 settings.tls_certificate, settings.tls_key, settings.tls_authority
             )
-    except (NameTrouble, TLSFileTrouble) as trouble:
+    except (NameTrouble, DefinitionError, TLSFileTrouble) as trouble:
         control.say(failed=str(trouble))
         sys.exit(_CANNOT_SERVE)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

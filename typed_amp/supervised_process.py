@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from subprocess import DEVNULL
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from typed_amp.serve_settings import Assignment
 
@@ -27,24 +27,31 @@ if TYPE_CHECKING:
 __all__ = ["NotReadyError", "SupervisedProcess"]
 
 
+_LAST_WORDS: Final = 5.0
+"""How many seconds a worker that is given up has to say where it was."""
+
+
 class NotReadyError(Exception):
-    """A worker has ended before it served; the text says why."""
+    """A worker can't serve; the text says why."""
 
 
 class SupervisedProcess:
     """A worker's process. Made by `start`.
 
+    It loads, and says that it is ready; it serves when it is told to. So one that has not been told
+    can be killed, and nobody loses anything.
+
     Attributes:
         number: which worker it is.
         process_id: the system's number for it.
-        is_ready: whether it has said that it serves.
-        began: when it was ready, by the event loop's clock.
+        is_serving: whether it was told to serve.
         ended: done when it has ended and was reaped, with its exit status; the negative number of
             the signal if one ended it.
     """
 
     def __init__(
         self,
+        settings: ServeSettings,
         number: int,
         process: Process,
         reader: asyncio.StreamReader,
@@ -53,8 +60,9 @@ class SupervisedProcess:
         loop = asyncio.get_running_loop()
         self.number = number
         self.process_id: int = process.pid
-        self.is_ready: bool = False
-        self.began: float = loop.time()
+        self.is_serving: bool = False
+        self._settings = settings
+        self._since = loop.time()
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -68,7 +76,7 @@ class SupervisedProcess:
         sockets: Sequence[socket.socket],
         table: SharedCounts,
     ) -> Self:
-        """Start a worker. One whose start is cancelled ends by itself.
+        """Start a worker. Cancelling kills it, and waits until it has ended.
 
         Args:
             settings: what all workers have in common.
@@ -79,51 +87,117 @@ class SupervisedProcess:
         Raises:
             OSError: the system has no room for it.
         """
+        # As a task of its own, which goes on when this one is cancelled: what is half started
+        # can't be ended well.
+        starting = asyncio.create_task(cls._start(settings, number, sockets, table))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_abandon)
+            await asyncio.wait([starting])
+            if not starting.cancelled() and starting.exception() is None:
+                started = starting.result()
+                started.kill()
+                await asyncio.wait([started.ended])
+            raise
+
+    @classmethod
+    async def _start(
+        cls,
+        settings: ServeSettings,
+        number: int,
+        sockets: Sequence[socket.socket],
+        table: SharedCounts,
+    ) -> Self:
         ours, theirs = socket.socketpair()
         place = table.take()
-        try:
-            with theirs:
-                fds = [sock.fileno() for sock in sockets]
-                assignment = Assignment(settings, number, theirs.fileno(), fds, table.fd, place)
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *("-m", "typed_amp.supervised", settings.target, assignment.as_json()),
-                    stdin=DEVNULL,
-                    pass_fds=[*fds, theirs.fileno(), table.fd],
-                    process_group=0,  # Ctrl-C is for the supervisor
-                )
+        with theirs, contextlib.ExitStack() as on_failure:
+            on_failure.callback(table.give_back, place)
+            on_failure.callback(ours.close)
             reader, writer = await asyncio.open_connection(sock=ours)
-        except BaseException:
-            ours.close()
-            table.give_back(place)
-            raise
-        made = cls(number, process, reader, writer)
+            on_failure.callback(writer.close)
+            fds = [sock.fileno() for sock in sockets]
+            assignment = Assignment(settings, number, theirs.fileno(), fds, table.fd, place)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "typed_amp.supervised", settings.target, assignment.as_json()),
+                stdin=DEVNULL,
+                pass_fds=[*fds, theirs.fileno(), table.fd],
+                process_group=0,  # Ctrl-C is for the supervisor
+            )
+            on_failure.pop_all()
+        made = cls(settings, number, process, reader, writer)
         made.ended.add_done_callback(lambda _: table.give_back(place))
         return made
 
     def __str__(self) -> str:
         return f"worker {self.number} ({self.process_id})"
 
+    @property
+    def age(self) -> float:
+        """How many seconds ago it began to serve."""
+        return asyncio.get_running_loop().time() - self._since
+
     async def wait_ready(self) -> None:
-        """Wait until it serves.
+        """Wait until it has loaded what it is to serve. Cancelling only stops the waiting.
 
         Raises:
-            NotReadyError: it can't.
+            NotReadyError: it can't, or takes longer than it may: then it has been ended.
         """
+        seconds = self._settings.start_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                await self._listen()
+        except TimeoutError:
+            self.tell("give up")
+            await self.end_within(_LAST_WORDS)
+            raise NotReadyError(
+                f"{self} had not loaded {self._settings.target} within {seconds:g} seconds and was"
+                " ended; see what holds it up, or give it longer with --start-timeout"
+            ) from None
+
+    async def serve(self) -> None:
+        """Have it serve, now that it is ready, and wait until it does.
+
+        Cancelling only stops the waiting.
+
+        Raises:
+            NotReadyError: it can't, or takes longer than it may: then it is killed.
+        """
+        self.tell("serve")
+        self.is_serving = True
+        seconds = self._settings.start_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                await self._listen()
+        except TimeoutError:
+            self.kill()
+            raise NotReadyError(
+                f"{self} was ready, but did not serve within {seconds:g} seconds and was killed;"
+                f" something in {self._settings.target} holds up its event loop"
+            ) from None
+        self._since = asyncio.get_running_loop().time()
+
+    async def _listen(self) -> None:
+        """Wait until it says that it has done what it was to do."""
         line = b""
         with contextlib.suppress(OSError):
             line = await self._reader.readline()
         if not line:
-            raise NotReadyError(f"{self} {await self.how_it_ended()} before it was ready")
+            before = "it served" if self.is_serving else "it was ready"
+            raise NotReadyError(f"{self} {await self.how_it_ended()} before {before}")
         said = json.loads(line)
         if "failed" in said:
-            await self.how_it_ended()
+            await self.end_within(_LAST_WORDS)
             raise NotReadyError(said["failed"])
-        self.is_ready = True
-        self.began = asyncio.get_running_loop().time()
 
     def tell(self, word: str) -> None:
-        """Say what to do: `retire` (accept no more), `drain` or `stop`."""
+        """Say what to do.
+
+        Args:
+            word: `give up` (say where you are, and end, if you have not loaded yet), `serve`,
+                `retire` (accept no more), `drain` or `stop`.
+        """
         self._writer.write(f"{word}\n".encode())
 
     def kill(self) -> None:
@@ -155,3 +229,9 @@ class SupervisedProcess:
             return await self._process.wait()
         finally:
             self._writer.close()
+
+
+def _abandon(starting: asyncio.Task[SupervisedProcess]) -> None:
+    """Kill what was started for nobody."""
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().kill()
