@@ -50,9 +50,9 @@ class Group:
     __slots__ = ("began_at", "due_at", "members", "rounds")
 
     def __init__(self, rounds: Rounds, began_at: float) -> None:
-        self.rounds = rounds
-        self.began_at = began_at
-        self.due_at = began_at
+        self.rounds: Rounds = rounds
+        self.began_at: float = began_at
+        self.due_at: float = began_at
         self.members: list[Member] = []
 
 

@@ -87,14 +87,14 @@ class Settings(Generic[S]):
         self.router: Router[S] = router or _NO_ROUTER
         self.router.begin_serving()
         self.limits: Limits = limits or DEFAULT_LIMITS
-        self.drain_timeout = drain_timeout
-        self.call_timeout = call_timeout
-        self.has_extensions = extensions
-        self.keepalive = keepalive
-        self.budget = budget
-        self.is_server = is_server
-        self.server_hostname = server_hostname
-        self.on_opened = on_opened
-        self.on_ended = on_ended
-        self.peer = peer
-        self.exit_status = exit_status
+        self.drain_timeout: float = drain_timeout
+        self.call_timeout: float | None = call_timeout
+        self.has_extensions: bool = extensions
+        self.keepalive: float | None = keepalive
+        self.budget: Budget | None = budget
+        self.is_server: bool = is_server
+        self.server_hostname: str | None = server_hostname
+        self.on_opened: Callable[[Connection[S]], Verdict] | None = on_opened
+        self.on_ended: Callable[[Connection[S]], None] | None = on_ended
+        self.peer: str | None = peer
+        self.exit_status: Callable[[], int | None] | None = exit_status
