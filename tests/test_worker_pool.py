@@ -380,11 +380,15 @@ async def test_a_call_in_the_very_turn_in_which_its_worker_is_lost() -> None:
 @on_both_loops
 @pytest.mark.parametrize("threads", [False, True], ids=["inline", "threads"])
 @pytest.mark.parametrize("how", ["sys.exit", "interrupt"])
-async def test_a_responder_that_ends_its_program(how: str, threads: bool, target: str) -> None:
+async def test_a_plain_function_that_would_end_its_program(
+    how: str, threads: bool, target: str
+) -> None:
     async with pool_of(target=target, threads=threads) as pool:
-        with pytest.raises((UnknownRemoteError, ConnectionLostError)):
+        before = process_ids(pool)
+        with pytest.raises(UnknownRemoteError):
             await pool.call(End(how=how))
-        assert await pool.call(Square(number=3), timeout=50) == Number(number=9)
+        assert {(await pool.call(Process())).number} == before
+        assert pool.counters.workers_lost == 0
 
 
 async def test_an_idle_worker_that_is_told_to_end_is_not_lost(log: LogCapture) -> None:

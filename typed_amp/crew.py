@@ -109,11 +109,14 @@ class Crew:
 
     def take(self) -> Worker | None:
         """Take a place in the worker that has the least to do; None if all places are taken."""
-        # Of one that was just lost `_attend` has yet to hear.
-        ready = [worker for worker in self._ready if not worker.connection.is_closed]
-        if not ready:
+        if not self._ready:
             return None
-        worker = min(ready, key=_load)
+        worker = min(self._ready, key=_load)
+        if worker.connection.is_closed:  # of which `_attend` has yet to hear
+            ready = [each for each in self._ready if not each.connection.is_closed]
+            if not ready:
+                return None
+            worker = min(ready, key=_load)
         if worker.in_flight >= self._places:
             return None
         self._give(worker)

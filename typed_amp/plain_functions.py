@@ -20,7 +20,7 @@ _ABANDONED: Final[set[asyncio.Future[Any]]] = set()
 
 async def run_inline(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a function at once, in this very thread; nothing else goes on meanwhile."""
-    return function(*arguments)
+    return _called(function, *arguments)
 
 
 async def run_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -36,10 +36,7 @@ async def run_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     def work() -> Any:
         if not is_wanted:
             return None
-        try:
-            return context.run(function, *arguments)
-        except StopIteration as error:  # which no future can hold
-            raise RuntimeError("a plain function raised StopIteration") from error
+        return context.run(_called, function, *arguments)
 
     running = loop.run_in_executor(None, work)
     try:
@@ -51,6 +48,14 @@ async def run_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
         await asyncio.wait([running])
         raise
     return running.result()
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except (SystemExit, KeyboardInterrupt, StopIteration) as error:
+        # No future can hold the last, and the others would end the program with all its calls.
+        raise RuntimeError(f"a plain function raised {error!r}") from error
 
 
 def _forget(running: asyncio.Future[Any]) -> None:
