@@ -41,7 +41,10 @@ LAYERS = [
     ["command_error"],
     ["signature"],
     ["command", "raw"],
-    ["built_in", "router", "dialogue", "from_twisted", "transcript", "transitions", "writer"],
+    [
+        *("built_in", "router", "dialogue", "from_twisted", "refusals", "transcript"),
+        *("transitions", "writer"),
+    ],
     [
         *("dispatch", "extensions", "lifetime", "responding", "waiting", "watchdog"),
         "worker_commands",

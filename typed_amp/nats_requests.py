@@ -17,7 +17,6 @@ from typed_amp.alarms import Alarms
 from typed_amp.box import (
     ASK,
     BUSY,
-    CANCELLED,
     CLOSING,
     DEADLINE,
     TIMEOUT,
@@ -296,7 +295,7 @@ class NatsRequests:
         log(logging.WARNING, "answer_lost", self._owner, told, reason)
 
     async def _refuse(self, request: _Request, code: bytes, description: str) -> None:
-        refused = self._dispatch.refuse(request.asked, code, description)
+        refused = self._dispatch.refuse(request.asked, (code, description, b""))
         request.endpoint.count(refused, 0)
         if refused.data is not None:
             await self._send_error(request.reply, refused)
@@ -323,9 +322,9 @@ class NatsRequests:
     def _expire(self, request: _Request) -> None:
         self._end(request, TIMEOUT)
 
-    def _end(self, request: _Request, verdict: bytes) -> None:
+    def _end(self, request: _Request, verdict: bytes | None) -> None:
         asked = request.asked
-        if asked.is_answered or asked.verdict is not None:
+        if asked.is_answered or asked.verdict is not None or self._dispatch.is_cancelling:
             return  # a second reason must not cancel what it does in its `finally`
         asked.verdict = verdict
         if asked.is_begun and request.task is not None:
@@ -338,10 +337,9 @@ class NatsRequests:
     def cancel(self) -> None:
         """Cancel the responders that run, and refuse what waits and what comes."""
         self.close()
-        for request in self._held:
-            self._end(request, CLOSING)
-        for request in self._running:
-            self._end(request, CANCELLED)
+        for request in [*self._held, *self._running]:
+            self._end(request, None if request.asked.is_begun else CLOSING)
+        self._dispatch.is_cancelling = True
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing waits: all is answered."""
