@@ -21,7 +21,14 @@ from typed_amp.nats_discovery import Discovery, check_version, metadata_of
 from typed_amp.nats_link import NatsLink
 from typed_amp.nats_options import check_nats_options, servers_of
 from typed_amp.nats_requests import Endpoint, NatsRequests
-from typed_amp.nats_subjects import QUEUE, any_subject, check_names, endpoint_name, subject_of
+from typed_amp.nats_subjects import (
+    QUEUE,
+    any_subject,
+    cancel_subject,
+    check_names,
+    endpoint_name,
+    subject_of,
+)
 from typed_amp.opening import ClosedAtEnd, Opening
 from typed_amp.options import DRAIN_TIMEOUT
 from typed_amp.raw import RAW
@@ -106,6 +113,8 @@ class NatsService(ClosedAtEnd):
         await self._link.open()
         client = self._link.client
         try:
+            # Each is told, whoever has the call; until the end, since what runs can be cancelled.
+            await client.subscribe(cancel_subject(self._service), cb=self._requests.take_cancel)
             for endpoint in self._endpoints:
                 self._subscriptions.append(
                     await client.subscribe(endpoint.subject, queue=self._queue, cb=endpoint.receive)
