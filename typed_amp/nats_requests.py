@@ -20,13 +20,17 @@ from typed_amp.box import (
     CANCELLED,
     CLOSING,
     DEADLINE,
+    INVALID_ARGUMENTS,
+    NOT_ALLOWED,
     TIMEOUT,
+    UNHANDLED,
+    UNKNOWN,
     printable,
 )
 from typed_amp.counters import Counters
 from typed_amp.deadlines import decode_deadline
 from typed_amp.dialogue import Asked
-from typed_amp.dispatch import Dispatch, Refused
+from typed_amp.dispatch import TOO_LONG, Dispatch, Refused
 from typed_amp.errors import ProtocolViolationError
 from typed_amp.log import log
 from typed_amp.message import box_of
@@ -58,8 +62,25 @@ While this side writes some answers, the other works on those that it has alread
 
 _SHOWN_CHARACTERS: Final = 200
 
-_MOST_HEADER_BYTES: Final = 1_000
+_MOST_HEADER_BYTES: Final = 300
 """More than the headers of an error take."""
+
+_NUMBERS: Final = {
+    "400": "400",  # what is not one box of AMP has no other code
+    INVALID_ARGUMENTS.decode(): "400",
+    NOT_ALLOWED.decode(): "403",
+    UNHANDLED.decode(): "404",
+    TIMEOUT.decode(): "408",
+    TOO_LONG.decode(): "413",
+    BUSY.decode(): "429",
+    CANCELLED.decode(): "499",
+    UNKNOWN.decode(): "500",
+    CLOSING.decode(): "503",
+}
+"""The numbers by which NATS micro wants errors told: those of HTTP that mean the same."""
+
+_NUMBER_OF_OTHERS: Final = "422"
+"""That of errors that a command declares: understood, and refused for reasons of its own."""
 
 _OVERHEAD: Final = 1_000
 """About what a message that waits takes beside its bytes."""
@@ -288,7 +309,8 @@ class NatsRequests:
     async def _send_error(self, reply: str, error: Refused) -> None:
         assert error.data is not None
         self._bytes_sent += len(error.data)
-        headers: dict[str, str] | None = {_ERROR_CODE: error.code, _ERROR: _told(error)}
+        number = _NUMBERS.get(error.code, _NUMBER_OF_OTHERS)
+        headers: dict[str, str] | None = {_ERROR_CODE: number, _ERROR: _told(error)}
         if len(error.data) + _MOST_HEADER_BYTES > self._max_bytes():  # they count as well
             headers = None
         try:
