@@ -52,7 +52,7 @@ def check_version(version: str) -> None:
         raise ValueError(f"{version!r} is no version as NATS micro wants it, such as 1.0.2")
 
 
-def check_metadata(metadata: Mapping[str, str]) -> None:
+def check_metadata(metadata: Mapping[Any, Any]) -> None:
     """Refuse metadata that NATS micro doesn't allow.
 
     Raises:
