@@ -33,6 +33,7 @@ COMPILED_MODULES = (
     "extensions",
     "integers",
     "link",
+    "refusals",
     "responses",
     "writer",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -111,6 +112,13 @@ async def test_numbers_are_told(nats: NatsServer) -> None:
         stats = ServiceStats.from_dict(raw)
         assert raw.keys() == stats.to_dict().keys()
         assert stats.started.year >= 2024
+        assert datetime.fromisoformat(raw["started"]).utcoffset() == timedelta()
+        assert all(
+            type(each[key]) is int
+            for each in raw["endpoints"]
+            for key in ("num_requests", "num_errors", "processing_time", "average_processing_time")
+        )
+        assert all(each["data"] == {} for each in raw["endpoints"])
         endpoints = {each.name: each for each in stats.endpoints}
         assert raw["endpoints"][0].keys() == stats.endpoints[0].to_dict().keys()
         repeat, buy = endpoints["Repeat"], endpoints["Buy"]

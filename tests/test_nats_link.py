@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from nats.aio.client import Client
 
 from tests.conftest import Certificates
 from tests.nats_servers import NatsServer, nats_cluster, nats_server
@@ -36,6 +37,7 @@ from typed_amp import (
     connect_nats,
     serve_nats,
 )
+from typed_amp.nats_link import resume_closing
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -228,6 +230,42 @@ async def test_closing_while_there_is_no_connection(tmp_path: Path) -> None:
             serving.close(drain_timeout=0)
             await serving.wait_closed()
             await client.wait_closed()
+
+
+async def test_nats_py_still_has_to_be_helped_to_close(tmp_path: Path) -> None:
+    """If this fails, nats-py has changed what `resume_closing` relies on.
+
+    If `close` no longer raises here, that function can go, and `_close_client` is a plain `close`.
+    If the client isn't closed in the end, see in nats-py's `Client._close` what it asks for first.
+    """
+    events: list[str] = []
+
+    async def lost() -> None:
+        events.append("lost")
+
+    async def closed() -> None:
+        events.append("closed")
+
+    async def ignore(message: object) -> None: ...
+
+    with nats_server(tmp_path) as server:
+        client = Client()
+        await client.connect(
+            server.url, disconnected_cb=lost, closed_cb=closed, error_cb=ignore, connect_timeout=1
+        )
+        await client.subscribe("calc.Repeat", cb=ignore)  # has a task
+        await client.flush()
+        server.kill()
+        await until(lambda: events == ["lost"])
+        await client.publish("calc.Repeat", b"not sent")
+        with pytest.raises(OSError):
+            await client.close()
+        assert client.is_closed
+        assert "closed" not in events
+        resume_closing(client)
+        await client.close()
+        assert client.is_closed
+        assert "closed" in events
 
 
 async def test_responder_that_is_killed_by_its_own_error(nats: NatsServer) -> None:

@@ -134,6 +134,9 @@ async def test_router_with_a_state_serves_what_does_not_need_it(nats: NatsServer
         ({"service": "a.b"}, ValueError, "can't be the name of a service"),
         ({"queue": "a b"}, ValueError, "can't be the name of a queue group"),
         ({"version": "1"}, ValueError, "is no version"),
+        ({"version": "1.0.0-01"}, ValueError, "is no version"),
+        ({"version": "1.0.0-a..b"}, ValueError, "is no version"),
+        ({"metadata": {"replicas": 3}}, TypeError, "'replicas': 3 is not one"),
         ({"drain_timeout": -1}, ValueError, "drain_timeout"),
         ({"servers": ""}, ValueError, "one at least"),
         ({"userr": "ann"}, TypeError, "no such option: userr"),
@@ -354,10 +357,32 @@ async def test_answer_is_the_box_that_a_connection_would_send(nats: NatsServer) 
         message = await plain.request("calc.Repeat", encode_box(ask), timeout=10)
         assert message.data.startswith(encode_box({b"_error": b"x"})[:-2])
         assert message.headers == {
-            "Nats-Service-Error-Code": "INVALID_ARGUMENTS",
+            "Nats-Service-Error-Code": "400",
             "Nats-Service-Error": "INVALID_ARGUMENTS: times: Input should be greater than or"
             " equal to 0",
         }
+
+
+@pytest.mark.parametrize(
+    ("box", "code", "text"),
+    [
+        ({b"_command": b"Buy", b"sku": b"teapot"}, 422, "OUT_OF_STOCK: sku='teapot', left=2"),
+        ({b"_command": b"Buy", b"sku": b""}, 403, "NOT_ALLOWED: say what"),
+        ({b"_command": b"Buy", b"sku": b"bug"}, 500, "UNKNOWN: Unknown Error"),
+        ({b"_command": b"Buy"}, 400, "INVALID_ARGUMENTS: "),
+        ({b"_command": b"Nowhere"}, 404, "UNHANDLED: "),
+        ({b"_command": b"Left", b"_deadline": b"0"}, 408, "TIMEOUT: "),
+    ],
+)
+async def test_errors_are_numbers_to_the_tools_of_nats(
+    nats: NatsServer, box: dict[bytes, bytes], code: int, text: str
+) -> None:
+    async with joined_by_nats(Service().router, nats.url), plain_client(nats) as plain:
+        ask = encode_box({b"_ask": b"1", **box})
+        message = await plain.request("calc.Buy", ask, timeout=10)
+        assert message.headers is not None
+        assert int(message.headers["Nats-Service-Error-Code"]) == code
+        assert message.headers["Nats-Service-Error"].startswith(text)
 
 
 async def test_failure_that_nobody_is_told_is_logged(nats: NatsServer, log: LogCapture) -> None:

@@ -8,31 +8,28 @@ carries them; there is no connection.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from typed_amp.box import (
-    CANCELLED,
-    CLOSING,
-    INVALID_ARGUMENTS,
-    NOT_ALLOWED,
-    TIMEOUT,
-    UNHANDLED,
-    UNKNOWN,
-    encode_pairs,
-    printable,
-)
+from typed_amp.box import TIMEOUT, encode_pairs, printable
 from typed_amp.deadlines import AMBIENT_DEADLINE
-from typed_amp.details import ERROR_DETAILS, encode_details
 from typed_amp.dialogue import Dialogue
-from typed_amp.errors import DecodeError, NotAllowedError, TooLongError
-from typed_amp.log import log
+from typed_amp.errors import DecodeError, TooLongError
+from typed_amp.refusals import (
+    UNKNOWN_ERROR,
+    declared_error,
+    ended,
+    invalid,
+    log_failure,
+    undeclared_error,
+    unhandled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typed_amp.dialogue import Asked
     from typed_amp.log import Named
+    from typed_amp.refusals import Refusal
     from typed_amp.router import Responder, Router
 
 __all__ = ["LENGTH", "LIMIT", "TOO_LONG", "Dispatch", "Refused"]
@@ -43,12 +40,6 @@ TOO_LONG: Final = b"TOO_LONG"
 LENGTH: Final = b"length"
 LIMIT: Final = b"limit"
 """The keys in which such an error says how long it was, and how long it may be."""
-
-_REASONS: Final = {
-    CANCELLED: "its responder was cancelled, since this side is closing",
-    CLOSING: "this side is closing; it was not carried out",
-    TIMEOUT: "the caller's time is over",
-}
 
 
 class Refused(NamedTuple):
@@ -76,6 +67,7 @@ class Dispatch:
 
     Attributes:
         dialogue: makes asks of boxes, and counts what they were answered with.
+        is_cancelling: whether the responders that run are cancelled since this side is closing.
     """
 
     def __init__(
@@ -91,11 +83,13 @@ class Dispatch:
         self._limit = limit
         self._too_long = too_long
         self.dialogue: Dialogue[Any] = Dialogue()
+        self.is_cancelling: bool = False
 
     async def carry_out(self, asked: Asked) -> bytes | Refused:
         """Run the responder of an ask, in the task that runs now, which is for nothing else.
 
-        Whoever cancels the task says before, in `asked.verdict`, why. It is answered all the same.
+        Whoever cancels the task says before, in `asked.verdict` or `is_cancelling`, why. The ask
+        is answered all the same.
 
         Returns:
             The box of the answer, empty if none is wanted; or the error.
@@ -105,30 +99,23 @@ class Dispatch:
                 asked.verdict = TIMEOUT
             AMBIENT_DEADLINE.set(asked.deadline)
         if asked.verdict is not None:
-            return self._verdict(asked, asked.verdict)
+            return self.refuse(asked, ended(asked.verdict))
         responder = self._router.find(asked.name)
         if responder is None:
-            return self.refuse(asked, UNHANDLED, f"Unhandled Command: '{asked.shown_name}'")
+            return self.refuse(asked, unhandled(asked))
         try:
             command = responder.signature.arguments.decode(asked.box)
         except DecodeError as error:
-            details = encode_pairs({ERROR_DETAILS: encode_details(error.errors)})
-            return self.refuse(asked, INVALID_ARGUMENTS, str(error), details)
+            return self.refuse(asked, invalid(error, has_details=True))
         try:
             answer = await responder.function(command)
         except (Exception, asyncio.CancelledError) as error:
-            return self._failed(responder, asked, error)
+            return self.refuse(asked, self._failed(responder, asked, error))
         return self._answer(responder, asked, answer)
 
-    def refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> Refused:
-        """Answer an ask with an error.
-
-        Args:
-            asked: the ask.
-            code: the `_error_code`.
-            description: the `_error_description`.
-            fields: further pairs, already written.
-        """
+    def refuse(self, asked: Asked, refusal: Refusal) -> Refused:
+        """Answer an ask with an error."""
+        code, description, fields = refusal
         # At most four bytes for each character: so the rest of the box has half of the room.
         data = self.dialogue.error(asked, code, description[: self._limit() // 8], fields)
         return Refused(data, printable(code[:100]), description)
@@ -139,43 +126,27 @@ class Dispatch:
             data = signature.encode_answer(answer, self.dialogue.answer_head(asked))
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
-            self._log_failure(asked, error)
-            return self.refuse(asked, UNKNOWN, "Unknown Error")
+            log_failure(self._owner, asked, error)
+            return self.refuse(asked, UNKNOWN_ERROR)
         if len(data) > self._limit() and asked.tag is not None:
             too_long = self._too_long(f"the answer to {signature.title}", len(data))
-            self._log_failure(asked, too_long)
+            log_failure(self._owner, asked, too_long)
             if TOO_LONG in signature.error_types:  # it would be taken for another
-                return self.refuse(asked, UNKNOWN, "Unknown Error")
+                return self.refuse(asked, UNKNOWN_ERROR)
             fields = {LENGTH: b"%d" % too_long.length, LIMIT: b"%d" % too_long.limit}
-            return self.refuse(asked, TOO_LONG, too_long.rule, encode_pairs(fields))
+            return self.refuse(asked, (TOO_LONG, too_long.rule, encode_pairs(fields)))
         return data if self.dialogue.answered(asked) else b""
 
-    def _failed(self, responder: Responder, asked: Asked, error: BaseException) -> Refused:
+    def _failed(self, responder: Responder, asked: Asked, error: BaseException) -> Refusal:
         signature = responder.signature
         declared = signature.declared(error)
         if declared is None:
-            if isinstance(error, NotAllowedError) and not error.is_received:
-                return self.refuse(asked, NOT_ALLOWED, error.description)
-            if isinstance(error, asyncio.CancelledError) and asked.verdict is not None:
-                return self._verdict(asked, asked.verdict)
-            self._log_failure(asked, error)
-            return self.refuse(asked, UNKNOWN, "Unknown Error")
-        if asked.tag is None:  # who asked is told nothing of it
-            self._log_failure(asked, error)
-        try:
-            description, fields = signature.error_parts(error)
-            if len(fields) > self._limit() // 4:  # the description has its share
-                raise self._too_long(f"an error of {signature.title}", len(fields))
-        except Exception as failure:
-            self._log_failure(asked, failure)
-            return self.refuse(asked, UNKNOWN, "Unknown Error")
-        return self.refuse(asked, declared.code, description, fields)
-
-    def _verdict(self, asked: Asked, code: bytes) -> Refused:
-        return self.refuse(asked, code, _REASONS[code])
-
-    def _log_failure(self, asked: Asked, error: BaseException) -> None:
-        name = asked.shown_name
-        told = "the responder of %s failed"
-        event = "responder_failed"
-        log(logging.ERROR, event, self._owner, told, name, error=error, command=name)
+            is_ended = self.is_cancelling or asked.verdict is not None
+            return undeclared_error(self._owner, asked, error, is_ended=is_ended)
+        refusal = declared_error(self._owner, asked, error, signature, declared)
+        length = len(refusal[2])
+        if length > self._limit() // 4:  # the description has its share
+            what = f"an error of {signature.title}"
+            log_failure(self._owner, asked, self._too_long(what, length))
+            return UNKNOWN_ERROR
+        return refusal

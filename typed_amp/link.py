@@ -214,7 +214,7 @@ class Link(Generic[S]):
     def turn_away(self, reason: str) -> None:
         """Don't begin: refuse what is asked for a moment, and close."""
         self.is_turned_away = True
-        self.responses.refusal = BUSY, reason
+        self.responses.refusal = BUSY, reason, b""
         self.call_later(_TURNED_AWAY_TIMEOUT, self._shut)
 
     def decided(self, *, is_admitted: bool) -> None:

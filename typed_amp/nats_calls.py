@@ -32,6 +32,7 @@ from typed_amp.errors import (
     ProtocolViolationError,
 )
 from typed_amp.message import box_of
+from typed_amp.nats_cancels import Cancels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -85,6 +86,7 @@ class NatsCalls:
 
     Args:
         link: the connection to NATS.
+        service: who is called.
         call_timeout: the seconds of calls that are given none; None for ever.
         resend_after: after how many seconds a call that may be sent again is; None for never.
         waits: whether calls wait where nobody answers.
@@ -94,6 +96,7 @@ class NatsCalls:
     def __init__(
         self,
         link: NatsLink,
+        service: str,
         *,
         call_timeout: float | None,
         resend_after: float | None,
@@ -109,6 +112,7 @@ class NatsCalls:
         self._loop = asyncio.get_running_loop()
         self._dialogue: Dialogue[_Pending] = Dialogue()
         self._alarms: Alarms[_Pending] = Alarms(self._loop, _Pending.wake)
+        self._cancels = Cancels(link, service)
         self._inbox = ""
         self._made = 0
         self._bytes_received = 0
@@ -203,6 +207,9 @@ class NatsCalls:
             CallTimeoutError: the time is over.
             TooLongError: it is too long for the server.
             Exception: what `encode` raises.
+
+        When it is cancelled, who carries it out is told. A responder knows by itself when the time
+        is over.
         """
         loop = self._loop
         dialogue = self._dialogue
@@ -276,6 +283,10 @@ class NatsCalls:
             if isinstance(error, CallTimeoutError) or seconds is None:
                 raise
             raise self.timed_out(title, seconds) from None
+        except asyncio.CancelledError:
+            if sent > refusals and pending.result is None:
+                self._cancels.add(reply)
+            raise
         finally:
             alarms.unset(pending)
             dialogue.abandon(tag, is_sent=sent > 0)
@@ -318,6 +329,7 @@ class NatsCalls:
         """The connection is gone, and answers with it; there will be another."""
         for pending in list(self._dialogue.end()):
             if pending.is_under_way and not pending.is_idempotent:
+                self._give_up(pending)
                 pending.wake(ConnectionLostError())  # `ask` has it say why
             else:
                 self._dialogue.ask(pending.tag, pending)
@@ -329,13 +341,23 @@ class NatsCalls:
             # nats-py says so a little late: some may have been sent on this very connection.
             if pending.is_idempotent or not pending.is_under_way:
                 pending.wake()
+        self._cancels.resume()
 
     def end(self) -> None:
         """Wake everybody: no call can succeed any more."""
         self.is_ended = True
         self._alarms.clear()
         for pending in self._dialogue.end():
+            if pending.is_under_way:
+                self._give_up(pending)
             pending.wake(ConnectionLostError())
+
+    async def finish(self) -> None:
+        """Wait until who carries something out knows that nobody waits for it any more."""
+        await self._cancels.finish()
+
+    def _give_up(self, pending: _Pending) -> None:
+        self._cancels.add(self._inbox + pending.tag.decode())
 
     def timed_out(self, title: str, seconds: float) -> CallTimeoutError:
         """Make the error of a call that was not answered in time."""

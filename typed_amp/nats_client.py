@@ -63,7 +63,8 @@ class NatsClient(ClosedAtEnd):
       again when there is no answer after a while. It goes to any of the responders; to one that
       runs it already it makes no difference. Others wait until their time is over.
     - The connection to NATS is lost: an idempotent command is sent again on the next; others fail
-      at once with `ConnectionLostError`, since their answers may have been lost.
+      at once with `ConnectionLostError`, since their answers may have been lost, and their
+      responders are cancelled when there is a connection again.
 
     While there is no connection to NATS, calls wait for one, within their time.
     """
@@ -90,6 +91,7 @@ class NatsClient(ClosedAtEnd):
         )
         self._calls = NatsCalls(
             self._link,
+            service,
             call_timeout=call_timeout,
             resend_after=resend_after,
             waits=wait_for_responders,
@@ -112,8 +114,8 @@ class NatsClient(ClosedAtEnd):
         """Have one of the responders carry out a command, and give its answer.
 
         As `Connection.call`. A command with `requires_answer=False` returns None once it is on its
-        way, whether there is somebody to take it or not. Cancelling stops the waiting; the
-        responder isn't told, and goes on until the call's time would have been over.
+        way, whether there is somebody to take it or not. Cancelling a call cancels its responder
+        too, whoever has it; what has not begun there never does.
 
         Args:
             command: the command.
@@ -258,8 +260,8 @@ class NatsClient(ClosedAtEnd):
     def close(self) -> None:
         """Begin to close. Returns at once; `wait_closed` waits for the end.
 
-        Calls that wait fail with `ConnectionLostError`. What was to be sent without an answer is
-        sent. Calling it again does nothing.
+        Calls that wait fail with `ConnectionLostError`, and their responders are cancelled. What
+        was to be sent without an answer is sent. Calling it again does nothing.
         """
         if self._closing is None:
             self._calls.end()
@@ -271,6 +273,7 @@ class NatsClient(ClosedAtEnd):
 
     async def _close(self) -> None:
         try:
+            await self._calls.finish()
             await self._link.close()
         finally:
             self._closed.set()

@@ -25,15 +25,20 @@ if TYPE_CHECKING:
     from typed_amp.nats_requests import Endpoint
     from typed_amp.router import Responder
 
-__all__ = ["Discovery", "check_version", "metadata_of"]
+__all__ = ["Discovery", "check_metadata", "check_version", "metadata_of"]
 
 _PREFIX: Final = "$SRV"
 _TYPE: Final = "io.nats.micro.v1"
 
 _SCHEMAS: Final = ("command_schema", "answer_schema")
 
+_NUMBER: Final = r"(0|[1-9]\d*)"
+_PRE_RELEASE: Final = r"(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)"
+_BUILD: Final = r"[0-9a-zA-Z-]+"
 _VERSION: Final = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?", re.ASCII
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
+    rf"(-{_PRE_RELEASE}(\.{_PRE_RELEASE})*)?(\+{_BUILD}(\.{_BUILD})*)?",
+    re.ASCII,
 )
 
 
@@ -45,6 +50,17 @@ def check_version(version: str) -> None:
     """
     if not _VERSION.fullmatch(version):
         raise ValueError(f"{version!r} is no version as NATS micro wants it, such as 1.0.2")
+
+
+def check_metadata(metadata: Mapping[Any, Any]) -> None:
+    """Refuse metadata that NATS micro doesn't allow.
+
+    Raises:
+        TypeError: not all of it are texts.
+    """
+    for key, text in metadata.items():
+        if not (isinstance(key, str) and isinstance(text, str)):
+            raise TypeError(f"metadata are texts by their names, and {key!r}: {text!r} is not one")
 
 
 def metadata_of(responder: Responder) -> dict[str, str]:
@@ -167,7 +183,7 @@ class Discovery:
                 "last_error": each.last_error,
                 "processing_time": each.nanoseconds,
                 "average_processing_time": each.nanoseconds // max(1, each.requests),
-                "data": None,
+                "data": {},  # nothing of its own: some readers want the key, and others an object
             }
             for each in self._endpoints
         ]

@@ -20,16 +20,22 @@ from typed_amp.box import (
     CANCELLED,
     CLOSING,
     DEADLINE,
+    INVALID_ARGUMENTS,
+    NOT_ALLOWED,
     TIMEOUT,
+    UNHANDLED,
+    UNKNOWN,
     printable,
 )
 from typed_amp.counters import Counters
 from typed_amp.deadlines import decode_deadline
 from typed_amp.dialogue import Asked
-from typed_amp.dispatch import Dispatch, Refused
+from typed_amp.dispatch import TOO_LONG, Dispatch, Refused
 from typed_amp.errors import ProtocolViolationError
 from typed_amp.log import log
 from typed_amp.message import box_of
+from typed_amp.nats_cancels import CancelledBefore, cancelled_reply
+from typed_amp.refusals import ended
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from typed_amp.limits import Limits
     from typed_amp.log import Named
     from typed_amp.nats_link import NatsLink
+    from typed_amp.refusals import Refusal
     from typed_amp.router import Router
 
 __all__ = ["Endpoint", "NatsRequests"]
@@ -55,8 +62,25 @@ While this side writes some answers, the other works on those that it has alread
 
 _SHOWN_CHARACTERS: Final = 200
 
-_MOST_HEADER_BYTES: Final = 1_000
+_MOST_HEADER_BYTES: Final = 300
 """More than the headers of an error take."""
+
+_NUMBERS: Final = {
+    "400": "400",  # what is not one box of AMP has no other code
+    INVALID_ARGUMENTS.decode(): "400",
+    NOT_ALLOWED.decode(): "403",
+    UNHANDLED.decode(): "404",
+    TIMEOUT.decode(): "408",
+    TOO_LONG.decode(): "413",
+    BUSY.decode(): "429",
+    CANCELLED.decode(): "499",
+    UNKNOWN.decode(): "500",
+    CLOSING.decode(): "503",
+}
+"""The numbers by which NATS micro wants errors told: those of HTTP that mean the same."""
+
+_NUMBER_OF_OTHERS: Final = "422"
+"""That of errors that a command declares: understood, and refused for reasons of its own."""
 
 _OVERHEAD: Final = 1_000
 """About what a message that waits takes beside its bytes."""
@@ -149,8 +173,9 @@ class NatsRequests:
         self._running: set[_Request] = set()
         self._held: deque[_Request] = deque()
         self._held_bytes = 0
-        self._replies: set[str] = set()
-        """Where answers are due: nobody else has the same subject for them."""
+        self._due: dict[str, _Request] = {}
+        """What waits or runs, by where its answer is due: nothing else has the same subject."""
+        self._cancelled_before = CancelledBefore()
         self._taken = 0
         self._strays = 0
         self._violations = 0
@@ -184,7 +209,7 @@ class NatsRequests:
         size = len(message.data)
         self._bytes_received += size
         reply = message.reply
-        if reply in self._replies:
+        if reply in self._due:
             self._strays += 1
             return None  # it was sent again, and this is where it runs already
         try:
@@ -196,13 +221,15 @@ class NatsRequests:
             seconds = decode_deadline(asked.box[DEADLINE])
             asked.deadline = None if seconds is None else self._loop.time() + seconds
         request = _Request(asked, endpoint, reply, size + _OVERHEAD)
+        if reply in self._cancelled_before:
+            return self._refuse(request, ended(CANCELLED))
         if self._is_closing:
-            return self._refuse(request, CLOSING, "this responder is closing")
+            return self._refuse(request, (CLOSING, "this responder is closing", b""))
         is_full = bool(self._held) or len(self._running) >= self._max_requests
         if is_full and self._held_bytes + request.size > self._max_held_bytes:
             return self._refuse_busy(request)
         if reply:
-            self._replies.add(reply)
+            self._due[reply] = request
         if is_full:
             self._held.append(request)
             self._held_bytes += request.size
@@ -257,7 +284,7 @@ class NatsRequests:
 
     def _done(self, request: _Request) -> None:
         self._running.discard(request)
-        self._replies.discard(request.reply)
+        self._due.pop(request.reply, None)
         if request.asked.deadline is not None:
             self._alarms.unset(request)
         if self._held:
@@ -282,7 +309,8 @@ class NatsRequests:
     async def _send_error(self, reply: str, error: Refused) -> None:
         assert error.data is not None
         self._bytes_sent += len(error.data)
-        headers: dict[str, str] | None = {_ERROR_CODE: error.code, _ERROR: _told(error)}
+        number = _NUMBERS.get(error.code, _NUMBER_OF_OTHERS)
+        headers: dict[str, str] | None = {_ERROR_CODE: number, _ERROR: _told(error)}
         if len(error.data) + _MOST_HEADER_BYTES > self._max_bytes():  # they count as well
             headers = None
         try:
@@ -295,8 +323,8 @@ class NatsRequests:
         told = "an answer could not be sent: %s"
         log(logging.WARNING, "answer_lost", self._owner, told, reason)
 
-    async def _refuse(self, request: _Request, code: bytes, description: str) -> None:
-        refused = self._dispatch.refuse(request.asked, code, description)
+    async def _refuse(self, request: _Request, refusal: Refusal) -> None:
+        refused = self._dispatch.refuse(request.asked, refusal)
         request.endpoint.count(refused, 0)
         if refused.data is not None:
             await self._send_error(request.reply, refused)
@@ -307,25 +335,43 @@ class NatsRequests:
             told = "commands are refused with BUSY: max_held_bytes"
             log(logging.WARNING, "busy", self._owner, told, limit="max_held_bytes")
         reason = "too much waits to be carried out; it was not carried out, try again later"
-        await self._refuse(request, BUSY, reason)
+        await self._refuse(request, (BUSY, reason, b""))
 
     async def _refuse_violation(self, message: Msg, endpoint: Endpoint, reason: str) -> None:
-        self._violations += 1
-        level = logging.DEBUG if self._violations > 1 else logging.WARNING
-        told = "a message at %s is not one box of AMP: %s (others: level DEBUG)"
-        subject = printable(message.subject.encode())
-        log(level, "violation", self._owner, told, subject, reason)
+        self._log_violation(message, reason)
         refused = Refused(b"", "400", f"not one box of AMP: {reason}")
         endpoint.count(refused, 0)
         if message.reply:
             await self._send_error(message.reply, refused)
 
+    def _log_violation(self, message: Msg, reason: str) -> None:
+        self._violations += 1
+        level = logging.DEBUG if self._violations > 1 else logging.WARNING
+        told = "a message at %s is not one box of AMP: %s (others: level DEBUG)"
+        subject = printable(message.subject.encode())
+        log(level, "violation", self._owner, told, subject, reason)
+
+    async def take_cancel(self, message: Msg) -> None:
+        """Take a message that says which call nobody waits for any more: if it waits or runs here,
+        it is cancelled; if not, it is never begun."""
+        self._bytes_received += len(message.data)
+        try:
+            reply = cancelled_reply(message.data, self._max_keys)
+        except ProtocolViolationError as error:
+            self._log_violation(message, error.reason)
+            return
+        request = self._due.get(reply)
+        if request is None:
+            self._cancelled_before.add(reply)
+        else:
+            self._end(request, CANCELLED)
+
     def _expire(self, request: _Request) -> None:
         self._end(request, TIMEOUT)
 
-    def _end(self, request: _Request, verdict: bytes) -> None:
+    def _end(self, request: _Request, verdict: bytes | None) -> None:
         asked = request.asked
-        if asked.is_answered or asked.verdict is not None:
+        if asked.is_answered or asked.verdict is not None or self._dispatch.is_cancelling:
             return  # a second reason must not cancel what it does in its `finally`
         asked.verdict = verdict
         if asked.is_begun and request.task is not None:
@@ -338,10 +384,9 @@ class NatsRequests:
     def cancel(self) -> None:
         """Cancel the responders that run, and refuse what waits and what comes."""
         self.close()
-        for request in self._held:
-            self._end(request, CLOSING)
-        for request in self._running:
-            self._end(request, CANCELLED)
+        for request in [*self._held, *self._running]:
+            self._end(request, None if request.asked.is_begun else CLOSING)
+        self._dispatch.is_cancelling = True
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing waits: all is answered."""

@@ -17,11 +17,18 @@ from typing_extensions import Unpack
 from typed_amp.errors import DefinitionError
 from typed_amp.functions import place_of
 from typed_amp.limits import DEFAULT_LIMITS
-from typed_amp.nats_discovery import Discovery, check_version, metadata_of
+from typed_amp.nats_discovery import Discovery, check_metadata, check_version, metadata_of
 from typed_amp.nats_link import NatsLink
 from typed_amp.nats_options import check_nats_options, servers_of
 from typed_amp.nats_requests import Endpoint, NatsRequests
-from typed_amp.nats_subjects import QUEUE, any_subject, check_names, endpoint_name, subject_of
+from typed_amp.nats_subjects import (
+    QUEUE,
+    any_subject,
+    cancel_subject,
+    check_names,
+    endpoint_name,
+    subject_of,
+)
 from typed_amp.opening import ClosedAtEnd, Opening
 from typed_amp.options import DRAIN_TIMEOUT
 from typed_amp.raw import RAW
@@ -106,6 +113,8 @@ class NatsService(ClosedAtEnd):
         await self._link.open()
         client = self._link.client
         try:
+            # Each is told, whoever has the call; until the end, since what runs can be cancelled.
+            await client.subscribe(cancel_subject(self._service), cb=self._requests.take_cancel)
             for endpoint in self._endpoints:
                 self._subscriptions.append(
                     await client.subscribe(endpoint.subject, queue=self._queue, cb=endpoint.receive)
@@ -261,12 +270,13 @@ def serve_nats(
         DefinitionError: the router has what can't work over NATS.
         TooLongError: a command's name is too long for NATS.
         ValueError: a name or the version is none, or there is no server.
-        TypeError: there is no such option.
+        TypeError: there is no such option, or metadata are not texts.
         ImportError: the extra `typed_amp[nats]` isn't installed.
     """
     check_nats_options(options)
     check_names(service, queue)
     check_version(version)
+    check_metadata(metadata)
     if not drain_timeout >= 0:
         raise ValueError(f"drain_timeout must not be negative, as {drain_timeout} is")
     found = servers_of(servers)

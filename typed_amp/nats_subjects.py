@@ -12,7 +12,7 @@ from urllib.parse import quote
 from typed_amp.box import printable
 from typed_amp.errors import TooLongError
 
-__all__ = ["QUEUE", "any_subject", "check_names", "endpoint_name", "subject_of"]
+__all__ = ["QUEUE", "any_subject", "cancel_subject", "check_names", "endpoint_name", "subject_of"]
 
 QUEUE: Final = "q"
 """The queue group of responders that say none: that of NATS micro."""
@@ -62,6 +62,12 @@ def subject_of(service: str, name: bytes) -> str:
 def any_subject(service: str) -> str:
     """Give what stands for the subjects of all commands of a service."""
     return f"{service}.*"
+
+
+def cancel_subject(service: str) -> str:
+    """Give where a service is told of calls that nobody waits for any more. No command has it, nor
+    does `any_subject` stand for it: it has a dot more."""
+    return f"{service}.typed-amp.cancel"
 
 
 def endpoint_name(name: bytes) -> str:

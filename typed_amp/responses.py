@@ -19,28 +19,33 @@ from typed_amp.box import (
     CANCELLED,
     CLOSING,
     DEADLINE,
-    INVALID_ARGUMENTS,
     NOT_ALLOWED,
     TIMEOUT,
-    UNHANDLED,
-    UNKNOWN,
-    encode_pairs,
     printable,
 )
 from typed_amp.built_in import BUILT_IN
 from typed_amp.calls import too_long_box
 from typed_amp.deadlines import decode_deadline
 from typed_amp.descriptors import close_descriptors
-from typed_amp.details import ERROR_DETAILS, encode_details
 from typed_amp.errors import DecodeError, NotAllowedError
 from typed_amp.extensions import carry_out
 from typed_amp.log import LOGGER, log
+from typed_amp.refusals import (
+    UNKNOWN_ERROR,
+    declared_error,
+    ended,
+    invalid,
+    log_failure,
+    undeclared_error,
+    unhandled,
+)
 from typed_amp.responding import start
 
 if TYPE_CHECKING:
     from typed_amp.dialogue import Asked
     from typed_amp.handover import Handover
     from typed_amp.link import Link
+    from typed_amp.refusals import Refusal
     from typed_amp.router import Responder
     from typed_amp.signature import Signature
 
@@ -111,8 +116,8 @@ class Responses(Generic[S]):
         self._is_cancelling = False
         self._told: set[str] | None = None
         """What the log was told, if it was told anything that is said but once."""
-        self.refusal: tuple[bytes, str] | None = None
-        """With which code and why what is asked from now on is refused, if it is."""
+        self.refusal: Refusal | None = None
+        """With what is answered whatever is asked from now on, if it is refused."""
 
     @property
     def running(self) -> int:
@@ -219,7 +224,7 @@ class Responses(Generic[S]):
         if self._is_untold(limit):
             told = "commands are refused with BUSY: %s"
             log(logging.WARNING, "busy", self.link.connection, told, limit, limit=limit)
-        self._refuse(asked, BUSY, f"{reason}; it was not carried out, try again later")
+        self._refuse(asked, (BUSY, f"{reason}; it was not carried out, try again later", b""))
 
     def _is_untold(self, what: str) -> bool:
         """Say whether something is yet to be logged, which is logged once: now."""
@@ -232,13 +237,13 @@ class Responses(Generic[S]):
     def _take_built_in(self, asked: Asked) -> None:
         if not self.link.settings.has_extensions:
             # No fallback is to pass on what is said about this connection.
-            self._decline_unhandled(asked)
+            self._decline(asked, unhandled(asked))
             return
         signature = BUILT_IN[asked.name]
         try:
             answer = carry_out(self.link, signature.arguments.decode(asked.box))
         except DecodeError as error:
-            self._refuse(asked, INVALID_ARGUMENTS, str(error))
+            self._refuse(asked, invalid(error, has_details=False))
             return
         data = signature.encode_answer(answer, self.link.dialogue.answer_head(asked))
         if self.link.dialogue.answered(asked):
@@ -246,19 +251,19 @@ class Responses(Generic[S]):
 
     def _take_now(self, asked: Asked) -> None:
         if self.refusal is not None:
-            self._decline(asked, *self.refusal)
+            self._decline(asked, self.refusal)
             return
         if asked.verdict is not None:
-            self._give_verdict(asked)
+            self._refuse(asked, ended(asked.verdict))
             return
         if asked.deadline is not None and asked.deadline <= self.link.loop.time():
             asked.verdict = TIMEOUT
-            self._give_verdict(asked)
+            self._refuse(asked, ended(TIMEOUT))
             return
         settings = self.link.settings
         responder = settings.router.find(asked.name)
         if responder is None:
-            self._decline_unhandled(asked)
+            self._decline(asked, unhandled(asked))
             return
         if responder.guards and not self._is_let_pass(responder, asked):
             return
@@ -271,10 +276,8 @@ class Responses(Generic[S]):
             else:
                 command = signature.arguments.decode(asked.box)
         except DecodeError as error:
-            fields = b""
-            if self.link.features.has_details:
-                fields = encode_pairs({ERROR_DETAILS: encode_details(error.errors)})
-            self._decline(asked, INVALID_ARGUMENTS, str(error), fields)
+            has_details = self.link.features.has_details
+            self._decline(asked, invalid(error, has_details=has_details))
             return
         budget = settings.budget
         if budget is not None:
@@ -308,18 +311,18 @@ class Responses(Generic[S]):
             for guard in responder.guards:
                 guard.check(self.link.connection, asked.name)
         except NotAllowedError as error:
-            self._refuse(asked, NOT_ALLOWED, error.description)
+            self._refuse(asked, (NOT_ALLOWED, error.description, b""))
         except Exception as error:
             told = "a guard of %s failed"
             self._log(logging.ERROR, "guard_failed", told, asked, asked.shown_name, error=error)
-            self._refuse(asked, UNKNOWN, "Unknown Error")
+            self._refuse(asked, UNKNOWN_ERROR)
         else:
             return True
         return False
 
     def close(self) -> None:
         """Refuse asks from now on, those that wait among them; responders go on."""
-        self.refusal = CLOSING, "this side is closing the connection"
+        self.refusal = CLOSING, "this side is closing the connection", b""
         self.release()
 
     def cancel_ask(self, tag: bytes) -> None:
@@ -431,8 +434,8 @@ class Responses(Generic[S]):
                 raise too_long_box(f"the answer to {signature.title}", len(data), limit)
         except Exception as error:
             # Not as a declared error, even if the command declares ValueErrors.
-            self._log_failure(asked, error)
-            self._refuse(asked, UNKNOWN, "Unknown Error")
+            log_failure(self.link.connection, asked, error)
+            self._refuse(asked, UNKNOWN_ERROR)
         else:
             if link.dialogue.answered(asked):
                 link.reply(data)
@@ -458,32 +461,23 @@ class Responses(Generic[S]):
     def failed(self, responder: Responder, asked: Asked, error: BaseException) -> None:
         """Answer an ask whose responder has failed, or was cancelled."""
         declared = responder.signature.declared(error)
-        if declared is None and isinstance(error, NotAllowedError) and not error.is_received:
-            self._refuse(asked, NOT_ALLOWED, error.description)
-            return
         if declared is None:
             self._fail_undeclared(asked, error)
             return
-        if asked.tag is None:  # who asked is told nothing of it
-            self._log_failure(asked, error)
-        try:
-            description, fields = responder.signature.error_parts(error)
-        except Exception as failure:
-            self._log_failure(asked, failure)
-            self._refuse(asked, UNKNOWN, "Unknown Error")
-        else:
-            self._refuse(asked, declared.code, description, fields)
+        refusal = declared_error(self.link.connection, asked, error, responder.signature, declared)
+        self._refuse(asked, refusal)
         if declared.is_fatal:
             self.link.fail(error)
 
-    def _decline_unhandled(self, asked: Asked) -> None:
-        # As Twisted words it, but for the b of its bytes.
-        self._decline(asked, UNHANDLED, f"Unhandled Command: '{asked.shown_name}'")
+    def _fail_undeclared(self, asked: Asked, error: BaseException) -> None:
+        is_ended = self._is_cancelling or asked.verdict is not None
+        self._refuse(asked, undeclared_error(self.link.connection, asked, error, is_ended=is_ended))
 
-    def _decline(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
+    def _decline(self, asked: Asked, refusal: Refusal) -> None:
         """Refuse an ask that no responder takes up."""
         if asked.tag is None and self._is_untold("declined"):
             # How many more come is the peer's choice.
+            code, description, _ = refusal
             self._log(
                 logging.WARNING,
                 "refused",
@@ -493,9 +487,10 @@ class Responses(Generic[S]):
                 printable(description.encode("utf-8", "backslashreplace")),
                 code=printable(code),
             )
-        self._refuse(asked, code, description, fields)
+        self._refuse(asked, refusal)
 
-    def _refuse(self, asked: Asked, code: bytes, description: str, fields: bytes = b"") -> None:
+    def _refuse(self, asked: Asked, refusal: Refusal) -> None:
+        code, description, fields = refusal
         if LOGGER.isEnabledFor(logging.DEBUG):
             verb = "refused" if asked.tag is None else "answered"
             names = asked.shown_name, verb, printable(code)
@@ -506,23 +501,6 @@ class Responses(Generic[S]):
             self.link.reply(data)
         self._forget_tag(asked)
         self.link.refused(asked)
-
-    def _fail_undeclared(self, asked: Asked, error: BaseException) -> None:
-        is_ended = self._is_cancelling or asked.verdict is not None
-        if is_ended and isinstance(error, asyncio.CancelledError):
-            self._give_verdict(asked)
-        else:
-            self._log_failure(asked, error)
-            self._refuse(asked, UNKNOWN, "Unknown Error")
-
-    def _give_verdict(self, asked: Asked) -> None:
-        """Refuse an ask whose responder was cancelled, or was never begun for the same reason."""
-        code = asked.verdict or CANCELLED
-        self._refuse(asked, code, _REASONS[asked.verdict])
-
-    def _log_failure(self, asked: Asked, error: BaseException) -> None:
-        told = "the responder of %s failed"
-        self._log(logging.ERROR, "responder_failed", told, asked, asked.shown_name, error=error)
 
     def _log(
         self,
@@ -574,13 +552,6 @@ class Responses(Generic[S]):
         if not self._tasks:
             self._tasks = _NONE
             self.link.check_drained()
-
-
-_REASONS: Final = {
-    None: "its responder was cancelled, since the connection is closing",
-    CANCELLED: "its responder was cancelled, since the caller has given up",
-    TIMEOUT: "the caller's time is over",
-}
 
 
 def _size(asked: Asked) -> int:
