@@ -546,8 +546,8 @@ async def test_no_call_fails_while_all_is_reloaded_in_haste(tmp_path: Path, turn
         load = Load(served.port)
         load.begin()
         new: dict[int, int] = {}
-        for number in range(3):
-            await load.more(200)
+        for number in range(2):
+            await load.more(100)
             # One that fails when half of it is ready,
             write(tmp_path, ONE_READY % "raise" + SHOP)
             served.signal(signal.SIGHUP)
