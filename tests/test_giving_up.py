@@ -24,7 +24,16 @@ from tests.peers import (
     settled,
     until,
 )
-from typed_amp import Box, BoxReader, CallTimeoutError, Connection, Limits, RemoteAmpError, Router
+from typed_amp import (
+    Box,
+    BoxReader,
+    CallTimeoutError,
+    Connection,
+    Limits,
+    RemoteAmpError,
+    Router,
+    remaining_time,
+)
 from typed_amp.protocol import LinkProtocol
 from typed_amp.testing import connection_pair
 
@@ -101,6 +110,36 @@ async def test_a_second_reason_does_not_cancel_what_cleans_up(second: str) -> No
         may_end.set()
         await until(lambda: not connection._link.responses.running)
         assert events == ["cleaning", "clean"]
+
+
+@pytest.mark.parametrize("first", ["close", "reset"])
+async def test_a_deadline_does_not_cancel_what_cleans_up(first: str) -> None:
+    router = Router()
+    events: list[str] = []
+
+    @router.responder(Wait)
+    async def wait(command: Wait) -> Text:
+        events.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left = remaining_time()
+            assert left is not None
+            events.append("cleaning")
+            await asyncio.sleep(left + 0.05)  # until its time has been over for a while
+            events.append("clean")
+        raise AssertionError
+
+    async with raw_client_of(router, drain_timeout=10) as (peer, connection):
+        await peer.ask({**QUESTION, b"features": b"\0\x08deadline"})
+        await peer.send({b"_ask": b"1", b"_command": b"Wait", b"_deadline": b"200"})
+        await until(lambda: events)
+        if first == "close":
+            connection.close(drain_timeout=0)
+        else:
+            peer.reset()
+        await until(lambda: not connection._link.responses.running)
+        assert events == ["begun", "cleaning", "clean"]
 
 
 async def test_what_waits_for_its_turn_is_never_begun() -> None:

@@ -58,7 +58,7 @@ class Asked:
         box: the whole box, for the arguments in it.
         is_answered: whether the dialogue has given out its answer.
         is_begun: for the owner of the dialogue: whether a responder runs for it.
-        is_doomed: likewise: whether that is to be cancelled as soon as its first step is over.
+        is_doomed: likewise: whether that was cancelled, or is to be after its first step.
         attachments: likewise: what came with it, and must be closed if no responder runs.
         deadline: likewise: until when somebody waits for the answer.
         verdict: likewise: with which code it is refused when its responder is cancelled.

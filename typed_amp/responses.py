@@ -349,7 +349,7 @@ class Responses(Generic[S]):
         self._end(asked, TIMEOUT)
 
     def _end(self, asked: Asked, verdict: bytes) -> None:
-        if asked.is_answered or asked.verdict is not None:
+        if asked.is_answered or asked.is_doomed or asked.verdict is not None:
             return  # a second reason must not cancel what it does in its `finally`
         asked.verdict = verdict
         self._cancel(asked)
@@ -358,10 +358,9 @@ class Responses(Generic[S]):
         """Cancel the responder of an ask, if it runs."""
         if asked not in self._tasks:
             return
+        asked.is_doomed = True
         task = self._tasks[asked]
-        if task is None:  # it is in its first step, further up this very stack
-            asked.is_doomed = True
-        else:
+        if task is not None:  # or else it is in its first step, further up this very stack
             task.cancel()
 
     def cancel(self, *, unheard_only: bool = False) -> None:
