@@ -26,6 +26,7 @@ from benchmarks.harness import table
 from benchmarks.work import REPEATED, TEXT, TIMES
 from examples.cluster.node import NatsServer
 from typed_amp import Command, Router, connect_nats, encode_box, serve_nats
+from typed_amp.nats_link import flush
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,7 +70,7 @@ async def answer(url: str) -> None:
         await message.respond(data)
 
     await plain.subscribe("plain.Repeat", "q", cb=respond)
-    await plain.flush()
+    await flush(plain)
     async with serve_nats(router, url, service="typed"):
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)

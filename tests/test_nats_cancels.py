@@ -39,6 +39,7 @@ from typed_amp import (
     serve_nats,
 )
 from typed_amp.nats_cancels import cancelled_reply
+from typed_amp.nats_link import flush
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -58,7 +59,7 @@ async def listening(client: Client, subject: str) -> AsyncIterator[list[bytes]]:
         heard.append(message.data)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
     subscription = await client.subscribe(subject, cb=hear)
-    await client.flush()
+    await flush(client)
     yield heard
     await subscription.unsubscribe()
 
@@ -122,7 +123,7 @@ async def test_second_reason_does_not_cancel_what_cleans_up(nats: NatsServer) ->
             await plain.publish(CANCELS, heard[0])  # again
             await until(lambda: clock() > over)  # so would its time be
             serving.close(drain_timeout=0)
-            await plain.flush()
+            await flush(plain)
         may_end.set()
         await serving.wait_closed()
         assert events == ["begun", "cleaning", "clean"]
@@ -169,7 +170,7 @@ async def test_cancel_that_overtakes_its_request_is_no_less_one(nats: NatsServer
         inbox = me.new_inbox()
         answers = await me.subscribe(inbox)
         await me.publish(CANCELS, cancel_box(inbox))
-        await me.flush()
+        await flush(me)
         await until(lambda: serving.counters.bytes_received)
         ask = encode_box({b"_ask": b"1", b"_command": b"Wait", b"text": b"a"})
         await me.publish("calc.Wait", ask, inbox)
@@ -203,7 +204,7 @@ async def test_number_of_those_that_are_remembered_has_an_end(nats: NatsServer) 
         answers = await me.subscribe(inbox)
         for reply in (inbox, *(f"_INBOX.{number}" for number in range(1_000))):
             await me.publish(CANCELS, cancel_box(reply))
-        await me.flush()
+        await flush(me)
         await until(lambda: serving.counters.bytes_received > 1_000 * len(cancel_box("_INBOX.1")))
         ask = encode_box({b"_ask": b"1", b"_command": b"Wait", b"text": b"a"})
         await me.publish("calc.Wait", ask, inbox)

@@ -46,6 +46,7 @@ from typed_amp import (
     encode_box,
     serve_nats,
 )
+from typed_amp.nats_link import flush
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -115,7 +116,7 @@ async def test_answer_that_is_not_what_was_declared(nats: NatsServer) -> None:
 
         replies = [b"hello", b"", encode_box({b"_answer": b"2"}), encode_box({b"x": b"y"})]
         await plain.subscribe("calc.Repeat", cb=answer)
-        await plain.flush()
+        await flush(plain)
         for reason in ("not one box", "text", "not one box", "not one box"):
             with pytest.raises(DecodeError, match=rf"the answer to Repeat.*{reason}"):
                 await client.call(Number(text=""), timeout=10)
@@ -346,7 +347,7 @@ async def test_idempotent_command_is_sent_again_where_no_answer_comes(nats: Nats
         answered = asyncio.Event()
         silent = await plain.subscribe("calc.WaitAgain", "q", cb=be_silent)
         await plain.subscribe("calc.Wait", "q", cb=be_silent)
-        await plain.flush()
+        await flush(plain)
         with pytest.raises(CallTimeoutError):
             await client.call(Wait(text="once"), timeout=0.5)
         assert len(seen) == 1

@@ -15,6 +15,7 @@ from tests.nats_servers import NatsServer, nats_server, plain_client
 from tests.nats_services import Buy, Note, OutOfStock, Repeat, Service, joined_by_nats
 from tests.peers import until
 from typed_amp import Codec, Command, Router, serve_nats
+from typed_amp.nats_link import flush
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -24,8 +25,8 @@ async def told(client: Client, verb: ServiceVerb, *name_and_id: str) -> list[dic
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     await client.publish(control_subject(verb, *name_and_id), reply=inbox)
-    await client.flush()
-    await client.flush()  # behind whatever the services answered
+    await flush(client)
+    await flush(client)  # behind whatever the services answered
     answers = []
     while subscription.pending_msgs:
         answers.append(json.loads((await subscription.next_msg()).data))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typed_amp.log import Named
     from typed_amp.nats_options import NatsOptions
 
-__all__ = ["NatsLink", "new_client", "resume_closing"]
+__all__ = ["NatsLink", "flush", "new_client", "resume_closing"]
 
 _CLOSE_TIMEOUT: Final = 5.0
 """Seconds that the last messages have to be sent."""
@@ -47,6 +47,19 @@ def new_client() -> Client:
             "NATS is an extra, and needs nats-py: pip install 'typed_amp[nats]'"
         ) from error
     return Client()
+
+
+async def flush(client: Client) -> None:
+    """Wait until the server has taken what was sent, subscriptions among it. Cancelling stops that.
+
+    nats-py's `flush` alone sends its ping at once, before what still waits to be sent. By the time
+    of its answer that has gone out, and a second ping goes behind it.
+
+    Raises:
+        nats.errors.Error: there is no connection, or no answer in time.
+    """
+    await client.flush()
+    await client.flush()
 
 
 def resume_closing(client: Client) -> None:

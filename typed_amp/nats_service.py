@@ -18,7 +18,7 @@ from typed_amp.errors import DefinitionError
 from typed_amp.functions import place_of
 from typed_amp.limits import DEFAULT_LIMITS
 from typed_amp.nats_discovery import Discovery, check_metadata, check_version, metadata_of
-from typed_amp.nats_link import NatsLink
+from typed_amp.nats_link import NatsLink, flush
 from typed_amp.nats_options import check_nats_options, servers_of
 from typed_amp.nats_requests import Endpoint, NatsRequests
 from typed_amp.nats_subjects import (
@@ -120,7 +120,7 @@ class NatsService(ClosedAtEnd):
                     await client.subscribe(endpoint.subject, queue=self._queue, cb=endpoint.receive)
                 )
             await self._discovery.begin()
-            await client.flush()  # whoever asks from now on finds it
+            await flush(client)  # whoever asks from now on finds it
         except BaseException:
             self.close(drain_timeout=0)
             await self.wait_closed()

@@ -12,6 +12,7 @@ import os
 import sys
 
 from typed_amp.limits import DEFAULT_LIMITS
+from typed_amp.server import INTRODUCTION_TIMEOUT
 
 __all__ = ["Assignment", "ServeSettings", "log_as"]
 
@@ -43,7 +44,8 @@ class ServeSettings:
     @property
     def patience(self) -> float:
         """How many seconds a worker may take from the word that it is to end until it has."""
-        return self.drain_timeout + DEFAULT_LIMITS.handshake_timeout + 5
+        beginning = DEFAULT_LIMITS.handshake_timeout + INTRODUCTION_TIMEOUT
+        return beginning + self.drain_timeout + 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -38,15 +38,18 @@ if TYPE_CHECKING:
     from typed_amp.router import Router
     from typed_amp.shared_counts import SharedCount
 
-__all__ = ["Server", "loop_factory", "run", "serve", "serve_unix"]
+__all__ = ["INTRODUCTION_TIMEOUT", "Server", "loop_factory", "run", "serve", "serve_unix"]
 
 S = TypeVar("S", default=None)
 A = TypeVar("A", bound=tuple[str, int] | str, default=tuple[str, int])
 
 _logger = logging.getLogger("typed_amp")
 
-_INTRODUCTION_TIMEOUT: Final = 1.0
-"""How many seconds a peer has to say what it knows, before a server that is replaced may close."""
+INTRODUCTION_TIMEOUT: Final = 3.0
+"""How many seconds a peer has to say what it knows, before a server that is replaced may close.
+
+On a machine with much more work than it can do a client may not get its turn within one.
+"""
 
 
 class Server(ClosedAtEnd, Generic[S, A]):
@@ -127,19 +130,19 @@ class Server(ClosedAtEnd, Generic[S, A]):
         """Accept no more connections; those there are go on. Waits for those that just begin.
 
         For a server whose place another one takes, on the same socket: when this returns, TLS
-        handshakes under way are over, and each peer has had a second to say that it wants to hear
-        of a closing. So `close` loses no call of theirs. Cancelling only stops the waiting.
+        handshakes under way are over, and each peer has had three seconds to say that it wants to
+        hear of a closing. So `close` loses no call of theirs. Cancelling only stops the waiting.
         """
         self._acceptor.stop()
         self._remove_socket_files()
         await self._acceptor.wait_idle()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _INTRODUCTION_TIMEOUT
+        deadline = loop.time() + INTRODUCTION_TIMEOUT
         # Peers of other kinds never say it, and there is no event for what doesn't happen.
         while not all(each._link.features.has_closing for each in self._connections):
             if self._is_closing or loop.time() > deadline:
                 return
-            await asyncio.sleep(_INTRODUCTION_TIMEOUT / 100)
+            await asyncio.sleep(0.01)
 
     def close(self, *, drain_timeout: float | None = None) -> None:
         """Begin to close. Returns at once; `wait_closed` waits for the end.
