@@ -35,6 +35,7 @@ COMPILED_MODULES = (
     "link",
     "refusals",
     "responses",
+    "settings",
     "writer",
 )
 """Those for which it pays, measured one by one.

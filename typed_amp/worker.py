@@ -101,7 +101,6 @@ async def _serve(
         drain_timeout=settings.drain_timeout,
         keepalive=None,  # the end of the pipe says all there is to know
     ) as connection:
-        loop.add_signal_handler(signal.SIGTERM, connection.close)
         await connection.wait_closed()
 
 
@@ -110,6 +109,11 @@ def _with_commands(router: Router[Any]) -> Router[Any]:
     outer: Router[Any] = Router()
     outer._state = router._state  # both are to make the same
     outer.include(router)
+
+    @outer.on_connect
+    async def heed_signals(connection: Connection[Any]) -> None:
+        # Before anything is answered, by which the pool learns that there is a worker.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, connection.close)
 
     waited_for: set[asyncio.Task[None]] = set()
 
