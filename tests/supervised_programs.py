@@ -143,7 +143,10 @@ async def serve(*options: str, directory: Path, source: str = SHOP) -> AsyncIter
     arguments = ["-m", "typed_amp", "serve", "shop:router", *options]
     if "--unix" not in options:
         arguments += ["--port", "0", "--host", "127.0.0.1"]
-    async with program(*arguments, directory=directory) as running:
+    # Python takes what it compiled of a source of the same size and the same second for that of the
+    # next, and would load the old one.
+    environment = {"PYTHONDONTWRITEBYTECODE": "1"}
+    async with program(*arguments, directory=directory, environment=environment) as running:
         served = Served(running)
         line = await served.line("listening at ")
         if port := re.search(r"127\.0\.0\.1:(\d+)", line):
