@@ -16,12 +16,12 @@ from typed_amp.supervised_process import NotReadyError, SupervisedProcess
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from typed_amp.serve_settings import ServeSettings
     from typed_amp.shared_counts import SharedCounts
 
-__all__ = ["Generation"]
+__all__ = ["Generation", "end_tasks"]
 
 _logger = logging.getLogger("typed_amp")
 
@@ -84,7 +84,7 @@ class Generation:
         try:
             self._first = await asyncio.gather(*starting)
         except BaseException:
-            await self._end_tasks()
+            await end_tasks(self._tasks)
             raise
 
     def keep(self) -> asyncio.Task[None]:
@@ -185,7 +185,7 @@ class Generation:
     # -- Going -----------------------------------------------------------------------------------
 
     async def _drain(self, *, has_successor: bool) -> bool:
-        await self._end_tasks()
+        await end_tasks(self._tasks)
         processes = tuple(self.processes)
         if has_successor:
             # First of all they accept no more, so that who leaves one doesn't come to another.
@@ -194,12 +194,6 @@ class Generation:
         for process in processes:
             process.tell("drain")
         return all(await asyncio.gather(*map(self._see_off, processes)))
-
-    async def _end_tasks(self) -> None:
-        for task in self._tasks:
-            if not task.cancelling():  # it may be busy with ending what it has begun
-                task.cancel()
-        await asyncio.wait(self._tasks)
 
     async def _see_off(self, process: SupervisedProcess) -> bool:
         ends_by_itself = await process.end_within(self._settings.patience)
@@ -212,6 +206,15 @@ class Generation:
         else:
             _logger.error("%s %s while it drained", process, await process.how_it_ended())
         return ends_by_itself
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, but for those that are cancelled already, and wait until all have ended."""
+    for task in tasks:
+        if not task.cancelling():  # it may be busy with ending what it has begun
+            task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 class _Meeting:

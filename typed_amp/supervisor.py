@@ -16,7 +16,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
-from typed_amp.generation import Generation
+from typed_amp.generation import Generation, end_tasks
 from typed_amp.shared_counts import SharedCounts
 from typed_amp.supervised_process import NotReadyError
 
@@ -99,7 +99,7 @@ class Supervisor:
                 asyncio.get_running_loop().remove_signal_handler(number)
             for sock in sockets:
                 sock.close()
-            await self._end_errands()
+            await end_tasks(tuple(self._errands))
             self._kill_all()
             await self._drain_all()
             self._table.close()
@@ -134,7 +134,7 @@ class Supervisor:
             sock.close()
         if self._serving is not None:
             self._drain(self._serving)
-        await self._end_errands()
+        await end_tasks(tuple(self._errands))
         has_drained = await self._drain_all() and not self._is_cut_off
         _logger.info("stopped" if has_drained else "stopped, before all calls were answered")
         if not self._result.done():
@@ -153,14 +153,6 @@ class Supervisor:
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._result.done():
             self._result.set_exception(error)
-
-    async def _end_errands(self) -> None:
-        errands = tuple(self._errands)
-        for task in errands:
-            if not task.cancelling():  # it may be busy with ending what it has begun
-                task.cancel()
-        if errands:
-            await asyncio.wait(errands)
 
     # -- Draining ----------------------------------------------------------------------------
 
