@@ -53,6 +53,21 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0)
 
 
+def hooked_router(seen: list[str]) -> Router:
+    """Make a router whose hooks note that a connection has begun, and that it has ended."""
+    router = Router()
+
+    @router.on_connect
+    async def begun(_: Connection) -> None:
+        seen.append("begun")
+
+    @router.on_disconnect
+    async def ended(_: Connection) -> None:
+        seen.append("ended")
+
+    return router
+
+
 async def settled(turns: int = 50) -> None:
     """Let the event loop turn so often that whatever can go on without help has gone on."""
     for _ in range(turns):

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, AliasPath, Field, ValidationError, create_mod
 
 from tests.conftest import Certificates
 from tests.example_commands import Repeat, Text, example_router
-from tests.peers import HOST, LogCapture, port_of, raw_client, until
+from tests.peers import HOST, LogCapture, hooked_router, port_of, raw_client, until
 from tests.test_unix_transport import LOOPS, run_in
 from typed_amp import (
     Command,
@@ -513,15 +513,7 @@ async def test_each_side_has_its_own_state() -> None:
 @pytest.mark.parametrize("turns", range(1, 12))
 def test_whoever_gives_up_connecting_hears_of_the_end(loop: str, turns: int) -> None:
     seen: list[str] = []
-    router = Router()
-
-    @router.on_connect
-    async def begun(_: Connection) -> None:
-        seen.append("begun")
-
-    @router.on_disconnect
-    async def ended(_: Connection) -> None:
-        seen.append("ended")
+    router = hooked_router(seen)
 
     async def scenario() -> None:
         async with serve(example_router(), HOST, 0) as server:

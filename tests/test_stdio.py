@@ -15,7 +15,7 @@ import pytest
 from tests.documents import ROOT
 from tests.example_commands import Repeat, Text, example_router
 from tests.leftovers import descriptors
-from tests.peers import LogCapture, settled
+from tests.peers import LogCapture, hooked_router, settled, until
 from tests.programs import program
 from typed_amp import Connection, ConnectionLostError, Router, serve_fds, serve_stdio
 
@@ -68,6 +68,21 @@ async def test_one_socket_for_both_directions() -> None:
         assert await works(one)
         assert await works(other)
         assert repr(one) == f"<Connection descriptors {fd} and {fd}, open>"
+
+
+async def test_who_gives_up_opening_a_socket_hears_of_the_end() -> None:
+    for turns in range(1, 8):
+        seen: list[str] = []
+        router = hooked_router(seen)
+        first, second = socket.socketpair()
+        with second:
+            fd = first.detach()
+            opening = asyncio.ensure_future(serve_fds(router, fd, fd))
+            await settled(turns)
+            opening.cancel()
+            with suppress(asyncio.CancelledError):
+                (await opening).close()
+            await until(lambda seen=seen: seen in ([], ["begun", "ended"]))  # type: ignore[misc]
 
 
 async def test_failing_hook_closes_the_descriptors(log: LogCapture) -> None:

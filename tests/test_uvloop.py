@@ -269,6 +269,12 @@ def test_draining_on_uvloop(with_tls: bool, certificates: Certificates) -> None:
     )
 
 
+def run_in_directory(scenario: Test, directory: Path) -> None:
+    """Run a test that may want a directory, and nothing else."""
+    names = inspect.signature(scenario).parameters
+    run_without_leftovers(scenario(**dict.fromkeys(names, directory)))
+
+
 @pytest.mark.parametrize(
     "scenario",
     [
@@ -298,14 +304,14 @@ def test_draining_on_uvloop(with_tls: bool, certificates: Certificates) -> None:
         processes.test_cancelled_during_the_hooks,
         stdio.test_both_sides_of_two_pipes,
         stdio.test_one_socket_for_both_directions,
+        stdio.test_who_gives_up_opening_a_socket_hears_of_the_end,
         stdio.test_standard_streams_lead_elsewhere_for_good,
         stdio.test_modes_of_standard_streams_are_restored,
     ],
     ids=lambda test: test.__name__,
 )
 def test_pipes_on_uvloop(scenario: Test, tmp_path: Path) -> None:
-    names = inspect.signature(scenario).parameters
-    run_without_leftovers(scenario(**dict.fromkeys(names, tmp_path)))
+    run_in_directory(scenario, tmp_path)
 
 
 @pytest.mark.parametrize("fds", processes.FDS, ids=str)
@@ -354,8 +360,7 @@ def test_no_process_on_uvloop(scenario: Test, fds: tuple[int, int], tmp_path: Pa
     ids=lambda test: test.__name__,
 )
 def test_worker_pools_on_uvloop(scenario: Test, tmp_path: Path) -> None:
-    names = inspect.signature(scenario).parameters
-    run_without_leftovers(scenario(**dict.fromkeys(names, tmp_path)))
+    run_in_directory(scenario, tmp_path)
 
 
 @pytest.mark.parametrize("fds", processes.FDS, ids=str)

@@ -89,18 +89,17 @@ def connect(
     async def open_connection() -> Connection[S]:
         settings = Settings(router, **options, server_hostname=server_hostname or host)
         connection = Connection(settings)
-        try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: LinkProtocol(connection),
+        protocol = LinkProtocol(connection)
+        await protocol.join(
+            asyncio.get_running_loop().create_connection(
+                lambda: protocol,
                 host,
                 port,
                 ssl=ssl,
                 ssl_handshake_timeout=handshake_timeout(ssl, options),
                 server_hostname=server_hostname if ssl else None,
             )
-        except BaseException:
-            connection._link.given_up()
-            raise
+        )
         return await _greeted(connection)
 
     return Opening(open_connection())
@@ -159,12 +158,14 @@ def connect_unix(
         if ssl is None:
             await open_unix_transport(protocol, os.fspath(path))
         else:
-            await asyncio.get_running_loop().create_unix_connection(
-                lambda: protocol,
-                os.fspath(path),
-                ssl=ssl,
-                ssl_handshake_timeout=handshake_timeout(ssl, options),
-                server_hostname=server_hostname,
+            await protocol.join(
+                asyncio.get_running_loop().create_unix_connection(
+                    lambda: protocol,
+                    os.fspath(path),
+                    ssl=ssl,
+                    ssl_handshake_timeout=handshake_timeout(ssl, options),
+                    server_hostname=server_hostname,
+                )
             )
         return await _greeted(connection)
 

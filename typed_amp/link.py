@@ -81,7 +81,6 @@ class Link(Generic[S]):
         "_handover",
         "_has_switched",
         "_is_at_end",
-        "_is_opened",
         "_is_reading_on",
         "_is_resting",
         "_number",
@@ -97,6 +96,7 @@ class Link(Generic[S]):
         "is_asked",
         "is_draining",
         "is_finished",
+        "is_opened",
         "is_reading",
         "is_refused",
         "is_shut",
@@ -160,7 +160,8 @@ class Link(Generic[S]):
         self._descriptors: DescriptorExchange | None = None
         self._handover: Handover | None = None
         self._number = next(_numbers)
-        self._is_opened = False
+        self.is_opened: bool = False
+        """Whether there is a transport, or was."""
         self._is_reading_on = False
         self._is_resting = False
         self._early = b""
@@ -201,7 +202,7 @@ class Link(Generic[S]):
         self.remote_address = address_of(transport.get_extra_info("peername"))
         self.peer_credentials = credentials_of(transport.get_extra_info("socket"))
         self.writer = BoxWriter(transport, self.loop, self.settings.limits)
-        self._is_opened = True
+        self.is_opened = True
         on_opened = self.settings.on_opened
         verdict = on_opened is None or on_opened(self.connection)
         if not isinstance(verdict, bool):
@@ -339,14 +340,6 @@ class Link(Generic[S]):
         self.responses.cancel(unheard_only=True)
         self._stop_in(self.settings.drain_timeout)
         self.finishing = self.loop.create_task(finish(self))
-
-    def given_up(self) -> None:
-        """Who made the transport gave up, and it is closed.
-
-        If that was in the very turn in which the link heard of it, uvloop tells of no end.
-        """
-        if self._is_opened:
-            self.ended(None)
 
     # -- Beginning and ending ----------------------------------------------------------------
 
@@ -585,7 +578,7 @@ class Link(Generic[S]):
             strays=self.dialogue.strays,
             violations=int(self.is_violated),
             bytes_received=self.reader.offset,
-            bytes_sent=self.writer.sent_bytes if self._is_opened else 0,
+            bytes_sent=self.writer.sent_bytes if self.is_opened else 0,
             connections=int(self.has_joined and not self.is_finished),
             connections_turned_away=int(self.is_turned_away or self.is_refused),
         )

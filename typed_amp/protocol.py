@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from typed_amp.connection import Connection
     from typed_amp.link import Link
 
@@ -42,6 +44,23 @@ class LinkProtocol(asyncio.BufferedProtocol):
         if buffer is None:
             buffer = _buffers[loop] = memoryview(bytearray(_BUFFER_BYTES))
         self._buffer = buffer
+
+    async def join(self, making: Awaitable[object]) -> None:
+        """Wait until there is a transport for it. Cancelling gives that up.
+
+        Args:
+            making: what makes the transport, and closes it if it is given up.
+
+        Raises:
+            Exception: what that raises.
+        """
+        try:
+            await making
+        except BaseException:
+            # If that was in the very turn in which the transport came, uvloop tells of no end.
+            if self.link.is_opened:
+                self.link.ended(None)
+            raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.link.opened(cast("asyncio.Transport", transport))

@@ -118,7 +118,8 @@ async def _open(
         sock = socket.socket(fileno=read_fd)
         if write_fd != read_fd:
             os.close(write_fd)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
+        loop = asyncio.get_running_loop()
+        await protocol.join(loop.connect_accepted_socket(lambda: protocol, sock))
     else:
         await join_pipes(protocol, read_fd, write_fd)
     try:
